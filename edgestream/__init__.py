@@ -1,0 +1,7 @@
+"""The edge agent: dials the cloud and answers kubelet requests in the kubelet's place.
+
+``connector``  dials, registers, redials
+``kubelet``    the in-process kubelet service: routes and their handlers, no port
+``cri``        the container runtime over its unix socket (the only room that knows gRPC)
+``logs``       the CRI log reader
+"""

@@ -1,0 +1,1 @@
+"""The kubelet service: answers kubelet requests in process; it listens on nothing."""
