@@ -45,7 +45,9 @@ class RequestHead:
     @property
     def is_upgrade(self) -> bool:
         """Whether any Connection header contains ``upgrade``, as the kubelet tests it."""
-        return any("upgrade" in value.lower() for value in header_values(self.headers, "connection"))
+        return any(
+            "upgrade" in value.lower() for value in header_values(self.headers, "connection")
+        )
 
 
 @dataclass(frozen=True, slots=True)

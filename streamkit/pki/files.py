@@ -1,0 +1,13 @@
+"""Where the key material of one TLS endpoint lies."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """The CA that peers are verified against, and our own certificate with its private key (PEM)."""
+
+    ca: Path
+    cert: Path
+    key: Path

@@ -1,0 +1,58 @@
+"""What a session is to the tunnel adapter that drives it, and to the service that owns it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from streamkit.errors import StreamError
+from streamkit.session.channel import Channel, ChannelHandler
+from streamkit.wire.exchange import RequestHead
+
+ChannelAcceptor = Callable[[Channel], ChannelHandler]
+"""How an edge takes a channel that the cloud opened: returns the handler that will answer it."""
+
+
+class Session(ABC):
+    """All channels of one node.
+
+    The adapter calls ``message_received`` for each message that arrives and, whenever
+    ``output_ready`` has been called and its socket has room, ``next_message`` until that is None.
+    """
+
+    is_text: bool
+    """Whether messages travel in text frames (v1) or in binary ones."""
+
+    def __init__(self) -> None:
+        self.output_ready: Callable[[], None] = lambda: None
+        """Set by the adapter: called when there may be something to send."""
+
+    @abstractmethod
+    def message_received(self, payload: bytes) -> None:
+        """Take one message. Raises RemoteProtocolError: the tunnel must then be closed.
+
+        Raises HandshakeRejected where the peer asks us to hang up (v1's CloseConnect).
+        """
+
+    @abstractmethod
+    def next_message(self) -> bytes | None:
+        """The next message to send, or None."""
+
+    @abstractmethod
+    def close(self, error: StreamError) -> None:
+        """Reset every channel with the error. Idempotent; nothing can be opened afterwards."""
+
+    @property
+    @abstractmethod
+    def channel_count(self) -> int:
+        """How many channels live."""
+
+
+class CloudSession(Session):
+    """A session that opens channels."""
+
+    @abstractmethod
+    def open(self, request: RequestHead, handler: ChannelHandler) -> Channel:
+        """Open a channel; the handler hears of its answer.
+
+        Raises BadConnectRequest for a target that can't be carried, and the session's error where
+        it has been closed.
+        """

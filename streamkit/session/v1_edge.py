@@ -1,0 +1,95 @@
+"""The edge's v1 session: serves what a cloud opens with KubeEdge's connect messages."""
+
+import logging
+
+from streamkit.errors import HandshakeRejected, StreamError
+from streamkit.http.answer import AnswerEncoder
+from streamkit.session.session import ChannelAcceptor
+from streamkit.session.v1_base import V1Channel, V1Session
+from streamkit.wire.events import Event, HangUp, Opened, Refused
+from streamkit.wire.exchange import RequestHead, ResponseHead
+from streamkit.wire.v1 import V1Edge
+
+log = logging.getLogger(__name__)
+
+
+class V1EdgeSession(V1Session):
+    """Hands each channel that the cloud opens to the acceptor."""
+
+    def __init__(self, acceptor: ChannelAcceptor, *, buffer_limit: int) -> None:
+        self._edge_mux = V1Edge(buffer_limit=buffer_limit)
+        super().__init__(self._edge_mux)
+        self._acceptor = acceptor
+
+    def message_received(self, payload: bytes) -> None:
+        for event in self._edge_mux.receive(payload):
+            self._handle(event)
+        self.output_ready()
+
+    def send_end(self, channel_id: int) -> None:
+        """Let a RemoveConnect follow what is queued."""
+        self._edge_mux.send_end(channel_id)
+        self.output_ready()
+
+    def remove(self, channel_id: int) -> None:
+        """Send a RemoveConnect at once."""
+        self._edge_mux.remove(channel_id)
+        self.output_ready()
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case Opened(channel_id, request, body_only):
+                channel = V1EdgeChannel(channel_id, request, self, body_only=body_only)
+                self._channels[channel_id] = channel
+                channel.handler = self._acceptor(channel)
+            case Refused(channel_id, sentence):
+                log.warning("channel %d is refused: %s", channel_id, sentence)
+            case HangUp(sentence):
+                raise HandshakeRejected(f"the cloud closed the tunnel: {sentence}")
+            case _:
+                super()._handle(event)
+
+
+class V1EdgeChannel(V1Channel):
+    """Writes the answer as a kubelet would: raw HTTP, or the body alone where that is the kind."""
+
+    def __init__(
+        self, channel_id: int, request: RequestHead, session: V1EdgeSession, *, body_only: bool
+    ) -> None:
+        super().__init__(channel_id, request, session)
+        self._edge = session
+        self._encoder = None if body_only else AnswerEncoder(request)
+        self._has_head = False
+
+    def send_head(self, head: ResponseHead) -> None:
+        self._has_head = True
+        if self.is_open and self._encoder:
+            self._send(self._encoder.head(head))
+
+    def write(self, data: bytes | memoryview) -> None:
+        if self.is_open:
+            self._send(self._encoder.data(data) if self._encoder else data)
+
+    def end(self) -> None:
+        if self.is_open:
+            if self._encoder:
+                self._send(self._encoder.end())
+            self.finish()
+            self._edge.send_end(self.channel_id)
+
+    def reset(self, error: StreamError) -> None:
+        if not self.is_open:
+            return
+        if self._encoder is None and self._has_head:
+            # This kind of channel has no other way to tell the reader that something is missing.
+            self._send(f"\n{error}\n".encode())
+            self.finish()
+            self._edge.send_end(self.channel_id)
+        elif self.finish():
+            self._edge.remove(self.channel_id)
+
+    def data_received(self, data: bytes | memoryview) -> None:
+        self.handler.data_received(data)
+
+    def end_received(self) -> None:
+        """A cloud's RemoveConnect comes as a reset; there is no other end."""
