@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """The CA that peers are verified against, and our own certificate with its private key (PEM)."""
+    """PEM files: the CA that peers are verified against, our certificate and its private key."""
 
     ca: Path
     cert: Path

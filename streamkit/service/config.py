@@ -16,14 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, mode
 from pydantic_core import ErrorDetails
 
 from streamkit.errors import ConfigInvalid
-from streamkit.pki.files import TlsFiles
-
-__all__ = ["Bytes", "Flag", "PathName", "PeekSection", "Port", "Seconds", "Section", "TlsFiles"]
+from streamkit.pki.files import TlsFiles as TlsFiles
 
 Flag = Annotated[bool, Strict()]
 Port = Annotated[int, Strict(), Field(ge=1, le=65535)]
 Count = Annotated[int, Strict(), Field(ge=1)]
-Bytes = Count
 Seconds = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
 PathName = Annotated[str, Field(min_length=1)]
 
@@ -35,6 +32,7 @@ _WORDS = {
     "float_type": "should be a number",
     "int_type": "should be a whole number",
     "model_type": "should be a section of its own, with keys below it",
+    "string_too_short": "should not be empty",
     "string_type": "should be text; put it in quotes",
     "tuple_type": "should be a list",
 }
@@ -43,7 +41,7 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # not every build 
 
 
 def yaml_key(name: str) -> str:
-    """The YAML key of a field, as KubeEdge spells it: ``tls_tunnel_ca_file``, ``tlsTunnelCAFile``."""
+    """The key as KubeEdge spells it: ``tlsTunnelCAFile`` for the field ``tls_tunnel_ca_file``."""
     first, *rest = name.split("_")
     return first + "".join(_ACRONYMS.get(word, word.capitalize()) for word in rest)
 
@@ -147,7 +145,8 @@ def _parse(
         duplicates = list(_duplicate_keys(node, model))
         return node, duplicates, loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
-        problem = _Problem.at(error.problem_mark, f"not valid YAML: {error.problem}")
+        reason = ", ".join(part for part in (error.context, error.problem) if part)
+        problem = _Problem.at(error.problem_mark, f"not valid YAML: {reason}")
         raise ConfigInvalid(problem.describe(path)) from error
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
@@ -164,7 +163,7 @@ def _other_kind(root: yaml.MappingNode, program: str, kind: str) -> _Problem | N
                 continue
             return _Problem.at(
                 value.start_mark,
-                f"{program} reads a {kind} file ({kind.lower()}.yaml), "
+                f"{program} reads the {kind} file ({kind.lower()}.yaml), "
                 f"and this one has {key}: {value.value}",
             )
     return None
@@ -188,12 +187,12 @@ def _duplicate_keys(root: yaml.MappingNode, model: type[Section]) -> Iterator[_P
         seen: dict[str, int] = {}
         for key_node, _ in node.value:
             key = key_node.value
-            if key in section.sections() and key in seen:
-                dotted = ".".join((*path, key))
-                text = f'the key "{dotted}" stands here and in line {seen[key]}'
+            if not isinstance(key_node, yaml.ScalarNode) or key not in section.sections():
+                continue
+            if key in seen:
+                text = f'the key "{".".join((*path, key))}" stands here and in line {seen[key]}'
                 yield _Problem.at(key_node.start_mark, text)
-            elif isinstance(key, str):
-                seen[key] = key_node.start_mark.line + 1
+            seen[key] = key_node.start_mark.line + 1
 
 
 def _unknown_keys(root: yaml.MappingNode, model: type[Section]) -> Iterator[_Problem]:
@@ -229,7 +228,7 @@ def _invalid_value(root: yaml.MappingNode, error: ErrorDetails) -> _Problem:
     text = _WORDS.get(error["type"]) or error["msg"].removeprefix("Input ")
     if error["type"] == "value_error":
         text = text.removeprefix("Value error, ")
-    elif isinstance(error["input"], str | int | float):
+    elif isinstance(error["input"], str | int | float) and error["input"] != "":
         text += f", not {_shown(error['input'])}"
     return _Problem.at(_mark(root, error["loc"]), f"{dotted}: {text}")
 

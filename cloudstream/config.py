@@ -1,0 +1,244 @@
+"""What the cloud service reads from cloudcore.yaml, KubeEdge's own file.
+
+``modules.cloudStream`` is read as KubeEdge defines it, a few keys of ``commonConfig`` and
+``kubeAPIConfig`` besides. Everything that KubeEdge has no key for stands under one top-level key,
+``cloudstream``, which CloudCore ignores. ``modules.cloudStream.enable`` is CloudCore's own switch:
+it is false where this service takes the job over, so it decides nothing here.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import model_validator
+
+from streamkit.service.config import (
+    Count,
+    Flag,
+    PathName,
+    PeekSection,
+    Port,
+    Seconds,
+    Section,
+    TlsFiles,
+    load_file,
+)
+
+DEFAULT_PATH = Path("/etc/kubeedge/config/cloudcore.yaml")
+
+
+class ApiClientSettings(Section):
+    """Which client certificates may call the stream port: by common name or by organization."""
+
+    ca_file: str = ""
+    common_names: tuple[str, ...] = (
+        "kube-apiserver-kubelet-client",
+        "kube-apiserver",
+        "system:kube-apiserver",
+        "system:apiserver",
+        "kubernetes",
+    )
+    organizations: tuple[str, ...] = ("system:masters", "kubeadm:cluster-admins")
+
+
+class LookupSettings(Section):
+    """How a request finds its node."""
+
+    use_kube_api: Flag = True
+
+
+class CloudDeadlines(Section):
+    """How long the cloud waits, in seconds."""
+
+    handshake: Seconds = 10.0
+    request_head: Seconds = 30.0
+    open: Seconds = 30.0
+    keep_alive: Seconds = 90.0
+    lookup: Seconds = 5.0
+    heartbeat: Seconds = 15.0
+    heartbeat_timeout: Seconds = 45.0
+    close: Seconds = 5.0
+    drain: Seconds = 30.0
+
+    @model_validator(mode="after")
+    def _heartbeats_fit(self) -> "CloudDeadlines":
+        if self.heartbeat_timeout <= self.heartbeat:
+            raise ValueError("heartbeatTimeout should be longer than heartbeat")
+        return self
+
+
+class CloudLimits(Section):
+    """How much the cloud holds."""
+
+    max_pending_opens: Count = 1000
+    channel_buffer_bytes: Count = 4 * 1024 * 1024
+    max_head_bytes: Count = 1024 * 1024
+    max_message_bytes: Count = 2 * 1024 * 1024
+
+
+class CloudSettings(Section):
+    """The top-level key ``cloudstream``."""
+
+    bind_address: str = ""
+    api_clients: ApiClientSettings = ApiClientSettings()
+    lookup: LookupSettings = LookupSettings()
+    deadlines: CloudDeadlines = CloudDeadlines()
+    limits: CloudLimits = CloudLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class CloudConfig:
+    """The cloud service's configuration, as ``load`` found it."""
+
+    stream_port: int
+    tunnel_port: int
+    stream_tls: TlsFiles
+    tunnel_tls: TlsFiles
+    kubelet_port: int
+    kube_master: str
+    kube_config: str
+    settings: CloudSettings
+
+    @property
+    def api_client_ca(self) -> Path:
+        """The CA that issues the API servers' client certificates."""
+        ca_file = self.settings.api_clients.ca_file
+        return Path(ca_file) if ca_file else self.stream_tls.ca
+
+
+class _CommonConfig(PeekSection):
+    tunnel_port: Port = 10350
+
+
+class _KubeApiConfig(PeekSection):
+    master: str = ""
+    kube_config: str = ""
+
+
+class _CloudStream(Section):
+    enable: Flag = False
+    stream_port: Port = 10003
+    tunnel_port: Port = 10004
+    tls_stream_ca_file: PathName = "/etc/kubeedge/ca/streamCA.crt"
+    tls_stream_cert_file: PathName = "/etc/kubeedge/certs/stream.crt"
+    tls_stream_private_key_file: PathName = "/etc/kubeedge/certs/stream.key"
+    tls_tunnel_ca_file: PathName = "/etc/kubeedge/ca/rootCA.crt"
+    tls_tunnel_cert_file: PathName = "/etc/kubeedge/certs/server.crt"
+    tls_tunnel_private_key_file: PathName = "/etc/kubeedge/certs/server.key"
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> "_CloudStream":
+        if self.stream_port == self.tunnel_port:
+            raise ValueError("streamPort and tunnelPort should differ")
+        return self
+
+
+class _Modules(PeekSection):
+    cloud_stream: _CloudStream = _CloudStream()
+
+
+class _CloudCoreFile(PeekSection):
+    common_config: _CommonConfig = _CommonConfig()
+    kube_api_config: _KubeApiConfig = _KubeApiConfig()
+    modules: _Modules = _Modules()
+    cloudstream: CloudSettings = CloudSettings()
+
+
+def load(path: Path) -> CloudConfig:
+    """The configuration in that cloudcore.yaml. Raises ConfigInvalid with every problem found."""
+    file = load_file(path, _CloudCoreFile, program="cloudstream", kind="CloudCore")
+    stream = file.modules.cloud_stream
+    return CloudConfig(
+        stream_port=stream.stream_port,
+        tunnel_port=stream.tunnel_port,
+        stream_tls=TlsFiles(
+            ca=Path(stream.tls_stream_ca_file),
+            cert=Path(stream.tls_stream_cert_file),
+            key=Path(stream.tls_stream_private_key_file),
+        ),
+        tunnel_tls=TlsFiles(
+            ca=Path(stream.tls_tunnel_ca_file),
+            cert=Path(stream.tls_tunnel_cert_file),
+            key=Path(stream.tls_tunnel_private_key_file),
+        ),
+        kubelet_port=file.common_config.tunnel_port,
+        kube_master=file.kube_api_config.master,
+        kube_config=file.kube_api_config.kube_config,
+        settings=file.cloudstream,
+    )
+
+
+MIN_CONFIG = """\
+# cloudstream: the least that is worth setting. The file may be CloudCore's own cloudcore.yaml;
+# with modules.cloudStream.enable false, CloudCore leaves the two ports to cloudstream.
+# All keys: cloudstream --defaultconfig
+
+apiVersion: cloudcore.config.kubeedge.io/v1alpha2
+kind: CloudCore
+modules:
+  cloudStream:
+    enable: false
+    tlsStreamCAFile: /etc/kubeedge/ca/streamCA.crt
+    tlsStreamCertFile: /etc/kubeedge/certs/stream.crt
+    tlsStreamPrivateKeyFile: /etc/kubeedge/certs/stream.key
+    tlsTunnelCAFile: /etc/kubeedge/ca/rootCA.crt
+    tlsTunnelCertFile: /etc/kubeedge/certs/server.crt
+    tlsTunnelPrivateKeyFile: /etc/kubeedge/certs/server.key
+"""
+
+DEFAULT_CONFIG = """\
+# cloudstream: every key that it reads, with its default. The file may be CloudCore's own
+# cloudcore.yaml: other keys of KubeEdge are ignored here, and CloudCore ignores "cloudstream".
+
+apiVersion: cloudcore.config.kubeedge.io/v1alpha2
+kind: CloudCore
+
+commonConfig:
+  tunnelPort: 10350  # the kubelet port written into the Node where no other has been negotiated
+
+kubeAPIConfig:
+  master: ""         # URL of the API server; "" = from kubeConfig, or the pod's service account
+  kubeConfig: ""     # path of a kubeconfig
+
+modules:
+  cloudStream:
+    enable: false    # CloudCore's switch; false makes CloudCore leave the ports to cloudstream
+    streamPort: 10003                                         # API servers call here
+    tlsStreamCAFile: /etc/kubeedge/ca/streamCA.crt            # CA of the API servers' certificates
+    tlsStreamCertFile: /etc/kubeedge/certs/stream.crt         # what we show to API servers
+    tlsStreamPrivateKeyFile: /etc/kubeedge/certs/stream.key
+    tunnelPort: 10004                                         # edge nodes dial here
+    tlsTunnelCAFile: /etc/kubeedge/ca/rootCA.crt              # CA of the edge nodes' certificates
+    tlsTunnelCertFile: /etc/kubeedge/certs/server.crt         # what we show to edge nodes
+    tlsTunnelPrivateKeyFile: /etc/kubeedge/certs/server.key
+
+cloudstream:
+  bindAddress: ""    # "" = all interfaces, IPv4 and IPv6
+  apiClients:        # who may call the stream port: the name or an organization has to fit
+    caFile: ""       # issuer of those client certificates; "" = tlsStreamCAFile
+    commonNames:     # CN of the certificate
+      - kube-apiserver-kubelet-client
+      - kube-apiserver
+      - system:kube-apiserver
+      - system:apiserver
+      - kubernetes
+    organizations:   # O of the certificate
+      - system:masters
+      - kubeadm:cluster-admins
+  lookup:
+    useKubeAPI: true      # false = find nodes without asking a Kubernetes API (labs)
+  deadlines:              # seconds
+    handshake: 10         # TLS, and the edge's registration
+    requestHead: 30       # from the connection to the end of the request's head
+    open: 30              # how long an edge may take to answer a request
+    keepAlive: 90         # how long an idle API server connection stays open
+    lookup: 5             # one question to the Kubernetes API
+    heartbeat: 15         # between two signs of life that the cloud sends
+    heartbeatTimeout: 45  # silence after which a tunnel counts as lost
+    close: 5              # the closing handshake of a connection
+    drain: 30             # what still runs at shutdown
+  limits:
+    maxPendingOpens: 1000          # requests that wait for an edge's answer
+    channelBufferBytes: 4194304    # held for a slow reader, for each request of a stock edge
+    maxHeadBytes: 1048576          # head of an HTTP request or answer
+    maxMessageBytes: 2097152       # one message in the tunnel
+"""
