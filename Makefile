@@ -1,0 +1,42 @@
+# Everything runs as root on Debian 12 or newer; each target installs what it needs first.
+
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo lab-up lab-down lab-status test lint format lock
+
+help:  ## Show the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
+	    printf '  make %-11s %s\n' "$$name" "$$text"; done
+
+setup:  ## Install what is missing: packages, .venv, kubectl
+	@lab/setup.sh
+
+demo: setup  ## Start the lab, show kubectl working through it, take the lab down
+	@$(BIN)/python -m lab demo
+
+lab-up: setup  ## Start the lab and leave it running; .lab/env tells where everything is
+	@$(BIN)/python -m lab up
+
+lab-down:  ## Remove every trace of the lab
+	@test ! -x $(BIN)/python || $(BIN)/python -m lab down
+
+lab-status: setup  ## Say which parts of the lab run
+	@$(BIN)/python -m lab status
+
+test: setup  ## Run all tests
+	$(BIN)/pytest
+
+lint: setup  ## Check style, types and layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup  ## Fix what ruff can fix
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+lock:  ## Renew requirements.lock; uv has to be on the PATH
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+	    --extra dev --no-header --output-file requirements.lock pyproject.toml
