@@ -8,7 +8,6 @@ over, so it decides nothing here.
 """
 
 import ipaddress
-import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, Strict, model_validator
 
 from streamkit.errors import ConfigInvalid
+from streamkit.names import is_dns_subdomain
 from streamkit.service.config import (
     Count,
     Flag,
@@ -32,9 +32,6 @@ from streamkit.service.config import (
 DEFAULT_PATH = Path("/etc/kubeedge/config/edgecore.yaml")
 DEFAULT_RUNTIME_ENDPOINT = "unix:///run/containerd/containerd.sock"
 DEFAULT_KUBELET_PORT = 10350
-
-_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-_NODE_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*")  # a DNS-1123 subdomain
 
 _PortOrNone = Annotated[int, Strict(), Field(ge=0, le=65535)]
 
@@ -130,7 +127,7 @@ def _host_and_port(text: str) -> str:
 
 
 def _node_name(text: str) -> str:
-    if text and not _NODE_NAME.fullmatch(text):
+    if text and not is_dns_subdomain(text):
         raise ValueError(
             f'"{text}" can\'t name a node: lower-case letters, digits, "-" and "." are allowed'
         )

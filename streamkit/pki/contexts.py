@@ -1,0 +1,115 @@
+"""TLS contexts for the three ends: stream server, tunnel server, tunnel client.
+
+Files are checked before they are loaded, since OpenSSL's own words for a bad file ("PEM lib") help
+nobody, and it would ask the terminal for the password of an encrypted key.
+"""
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from streamkit.errors import CertInvalid
+from streamkit.pki.files import TlsFiles
+from streamkit.pki.pem import keys_match, read_certificates, read_key
+
+_TLS12_CIPHERS = "ECDHE+AESGCM"
+_ALPN = ["http/1.1"]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a verified peer is; a peer without a certificate has an empty name."""
+
+    common_name: str
+    organizations: tuple[str, ...]
+
+
+def stream_server_context(files: TlsFiles, client_ca: Path) -> ssl.SSLContext:
+    """What the stream port shows to API servers.
+
+    A client certificate is optional, since a caller may bring a token instead, but one that does
+    not chain to ``client_ca`` fails the handshake. Raises CertMissing, CertInvalid.
+    """
+    context = _server_context(files, client_ca)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    return context
+
+
+def tunnel_server_context(files: TlsFiles) -> ssl.SSLContext:
+    """What the tunnel port shows to edge nodes, whose certificate is required.
+
+    Raises CertMissing, CertInvalid.
+    """
+    context = _server_context(files, files.ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def tunnel_client_context(files: TlsFiles) -> ssl.SSLContext:
+    """What an edge node dials the cloud with: it verifies the cloud's chain and its name.
+
+    Raises CertMissing, CertInvalid.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.hostname_checks_common_name = False
+    _load(context, files, files.ca)
+    return context
+
+
+def peer_identity(peercert: Mapping[str, object] | None) -> Identity:
+    """The subject of a peer, from ``ssl_object.getpeercert()``.
+
+    Of several common names the last one counts, as for Go's TLS. The names are only as good as the
+    verification: a context that verifies nobody yields an empty mapping, hence an empty identity.
+    """
+    name, organizations = "", []
+    subject = (peercert or {}).get("subject", ())
+    for part in subject if isinstance(subject, tuple) else ():
+        for key, value in part:
+            if key == "commonName":
+                name = value
+            elif key == "organizationName":
+                organizations.append(value)
+    return Identity(name, tuple(organizations))
+
+
+def _server_context(files: TlsFiles, client_ca: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    # A resumed connection would skip the verification of its client, so there are no tickets.
+    context.options |= ssl.OP_NO_TICKET
+    context.num_tickets = 0
+    _load(context, files, client_ca)
+    return context
+
+
+def _load(context: ssl.SSLContext, files: TlsFiles, ca: Path) -> None:
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_TLS12_CIPHERS)
+    context.set_alpn_protocols(_ALPN)
+    # Any certificate in the CA file is trusted, an intermediate one too, as Go's TLS has it.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    _check_pair(files)
+    _check_ca(ca)
+    try:
+        context.load_cert_chain(files.cert, files.key, password="")
+        context.load_verify_locations(cafile=ca)
+    except (OSError, ssl.SSLError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise CertInvalid(f"TLS refuses {files.cert}, {files.key} or {ca}: {reason}") from error
+
+
+def _check_pair(files: TlsFiles) -> None:
+    certificate = read_certificates(files.cert)[0]
+    if not keys_match(certificate, read_key(files.key)):
+        raise CertInvalid(f"the private key in {files.key} is not that of {files.cert}")
+    expired = certificate.not_valid_after_utc
+    if expired < datetime.now(UTC):
+        raise CertInvalid(f"{files.cert} expired on {expired:%Y-%m-%d}")
+
+
+def _check_ca(path: Path) -> None:
+    expired = max(certificate.not_valid_after_utc for certificate in read_certificates(path))
+    if expired < datetime.now(UTC):
+        raise CertInvalid(f"the CA in {path} expired on {expired:%Y-%m-%d}")
