@@ -54,9 +54,9 @@ class CloudDeadlines(Section):
     open: Seconds = 30.0
     keep_alive: Seconds = 90.0
     lookup: Seconds = 5.0
-    heartbeat: Seconds = 15.0
-    heartbeat_timeout: Seconds = 45.0
-    close: Seconds = 5.0
+    heartbeat: Seconds = 10.0
+    heartbeat_timeout: Seconds = 25.0
+    close: Seconds = 2.0
     drain: Seconds = 30.0
 
     @model_validator(mode="after")
@@ -232,9 +232,9 @@ cloudstream:
     open: 30              # how long an edge may take to answer a request
     keepAlive: 90         # how long an idle API server connection stays open
     lookup: 5             # one question to the Kubernetes API
-    heartbeat: 15         # between two signs of life that the cloud sends
-    heartbeatTimeout: 45  # silence after which a tunnel counts as lost
-    close: 5              # the closing handshake of a connection
+    heartbeat: 10         # between two signs of life that the cloud sends
+    heartbeatTimeout: 25  # silence after which a tunnel counts as lost
+    close: 2              # the closing handshake of a connection
     drain: 30             # what still runs at shutdown
   limits:
     maxPendingOpens: 1000          # requests that wait for an edge's answer

@@ -1,0 +1,190 @@
+"""Carries one request of the API server over a channel and the answer back."""
+
+import asyncio
+import logging
+from enum import Enum, auto
+from typing import Protocol
+
+from cloudstream.answers import MAX_BODY, needs_reshaping, reshaped
+from cloudstream.kubelet_path import Subject
+from streamkit.errors import ChannelReset, IncompleteAnswer, OpenTimeout, StreamError
+from streamkit.session.channel import Channel
+from streamkit.session.session import CloudSession
+from streamkit.wire.exchange import RequestHead, ResponseHead
+
+log = logging.getLogger(__name__)
+
+
+class Client(Protocol):
+    """The API server's connection, as the relay writes to it. Nothing here blocks or raises."""
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether the connection takes more without queueing beyond its high-water mark."""
+
+    def send_head(self, head: ResponseHead) -> None:
+        """Status and headers of a plain answer."""
+
+    def send_body(self, data: bytes | memoryview) -> None:
+        """A piece of a plain answer."""
+
+    def send_end(self) -> None:
+        """The plain answer is complete."""
+
+    def switch_protocols(self, head: ResponseHead) -> None:
+        """The 101; from now on bytes are relayed."""
+
+    def send_raw(self, data: bytes | memoryview) -> None:
+        """Relayed bytes."""
+
+    def finish(self) -> None:
+        """The relayed stream is complete: deliver it, then close."""
+
+    def abort(self) -> None:
+        """Close so that the client sees a broken answer."""
+
+    def pause_reading(self) -> None:
+        """Take no more from the client for now."""
+
+    def resume_reading(self) -> None:
+        """Take more from the client."""
+
+
+class _Stage(Enum):
+    OPENING = auto()
+    BODY = auto()
+    ERROR_BODY = auto()
+    RAW = auto()
+    DONE = auto()
+
+
+class Relay:
+    """One exchange between a client and an edge. A ChannelHandler on the channel's side."""
+
+    def __init__(self, client: Client, request: RequestHead, subject: Subject) -> None:
+        self._client = client
+        self._request = request
+        self._subject = subject
+        self._stage = _Stage.OPENING
+        self._channel: Channel | None = None
+        loop = asyncio.get_running_loop()
+        self._headed: asyncio.Future[StreamError | None] = loop.create_future()
+        self._finished: asyncio.Future[StreamError | None] = loop.create_future()
+        self._unconsumed = 0
+        self._error_head: ResponseHead | None = None
+        self._error_body = bytearray()
+        self.status = 0
+        self.is_answered = False
+        """Whether the client has been sent anything."""
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether bytes are relayed, since a 101."""
+        return self._stage is _Stage.RAW
+
+    async def open(self, session: CloudSession, request: RequestHead, *, deadline: float) -> None:
+        """Open the channel and wait for the edge's head; the caller must call ``close``.
+
+        Raises the StreamError that broke it off, OpenTimeout among them. ``is_answered`` tells
+        whether the client has got part of an answer by then, which has been aborted.
+        """
+        self._channel = session.open(request, self)
+        try:
+            async with asyncio.timeout(deadline):
+                error = await self._headed
+        except TimeoutError:
+            raise OpenTimeout(f"the edge did not answer within {deadline:g} s") from None
+        if error:
+            raise error
+
+    async def finished(self) -> None:
+        """Wait for the end of the exchange. Raises the StreamError that broke it off."""
+        if error := await self._finished:
+            raise error
+
+    def close(self) -> None:
+        """Let go of the channel, resetting it where it has not ended. Idempotent."""
+        if self._channel:
+            self._channel.reset(ChannelReset("the caller went away"))
+        self._stage = _Stage.DONE
+
+    # -- from the channel ------------------------------------------------------------------
+
+    def head_received(self, head: ResponseHead) -> None:
+        self.status = head.status
+        if head.status == 101 and not self._request.is_upgrade:
+            self._finish(IncompleteAnswer("the edge switched protocols, which nobody asked for"))
+        elif head.status == 101:
+            self._stage = _Stage.RAW
+            self.is_answered = True
+            self._client.switch_protocols(head)
+        elif needs_reshaping(head, self._subject):
+            self._stage = _Stage.ERROR_BODY
+            self._error_head = head
+        else:
+            self._stage = _Stage.BODY
+            self.is_answered = True
+            self._client.send_head(head)
+        if not self._headed.done():
+            self._headed.set_result(None)
+
+    def data_received(self, data: bytes | memoryview) -> None:
+        size = len(data)
+        match self._stage:
+            case _Stage.RAW:
+                self._client.send_raw(data)
+            case _Stage.BODY:
+                self._client.send_body(data)
+            case _Stage.ERROR_BODY:
+                self._error_body += data[: MAX_BODY - len(self._error_body)]
+            case _:
+                return
+        self._unconsumed += size
+        if self._client.is_writable:
+            self.client_writable()
+
+    def end_received(self) -> None:
+        match self._stage:
+            case _Stage.RAW:
+                self._client.finish()
+            case _Stage.BODY:
+                self._client.send_end()
+            case _Stage.ERROR_BODY if self._error_head:
+                self.is_answered = True
+                head, body = reshaped(self._error_head, bytes(self._error_body), self._subject)
+                self._client.send_head(head)
+                self._client.send_body(body)
+                self._client.send_end()
+        self._finish(None)
+
+    def reset_received(self, error: StreamError) -> None:
+        if self._stage is _Stage.BODY and self._subject.is_logs:
+            # kubectl exits 0, silently, when a log breaks off: the last line must say it.
+            self._client.send_body(f"\n{error} [{error.code}]\n".encode())
+        if self._stage in (_Stage.RAW, _Stage.BODY):
+            self._client.abort()
+        self._finish(error)
+
+    def pause_writing(self) -> None:
+        self._client.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._client.resume_reading()
+
+    # -- from the client -------------------------------------------------------------------
+
+    def client_data(self, data: bytes) -> None:
+        """The client sent bytes of a relayed stream."""
+        if self._channel:
+            self._channel.write(data)
+
+    def client_writable(self) -> None:
+        """The client has taken what it was sent."""
+        if self._channel and self._unconsumed:
+            size, self._unconsumed = self._unconsumed, 0
+            self._channel.consumed(size)
+
+    def _finish(self, error: StreamError | None) -> None:
+        for future in (self._headed, self._finished):
+            if not future.done():
+                future.set_result(error)

@@ -1,0 +1,312 @@
+"""One connection of an API server: HTTP/1.1 requests in turn, or one upgraded stream.
+
+h11 reads the heads: it hands over the bytes that came with a head, so that none is lost when a
+connection is upgraded.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from email.utils import formatdate
+from typing import Any
+
+import h11
+
+from cloudstream.answers import bad_request, error_answer, wants_upgrade
+from cloudstream.config import CloudDeadlines
+from cloudstream.kubelet_path import Subject, subject_of
+from cloudstream.relay import Relay
+from cloudstream.router import dialled_address
+from streamkit.errors import BadRequest, StreamError
+from streamkit.http.answer import LAST_CHUNK, encode_chunk, text_headers
+from streamkit.wire.exchange import (
+    Headers,
+    RequestHead,
+    ResponseHead,
+    header_values,
+    without_headers,
+)
+
+log = logging.getLogger(__name__)
+
+HIGH_WATER = 256 * 1024
+MAX_REQUEST_BODY = 64 * 1024
+_HOP_BY_HOP = ("connection", "keep-alive", "transfer-encoding", "proxy-connection", "trailer")
+
+
+Serve = Callable[["StreamConnection", RequestHead, Subject, Relay], Awaitable[None]]
+"""Answers one request through the relay; raises StreamError where that can't be done."""
+
+Spawn = Callable[[Coroutine[Any, Any, None], str], "asyncio.Task[None]"]
+
+
+class StreamConnection(asyncio.Protocol):
+    """The protocol of one accepted connection. It is the relay's ``Client`` as well."""
+
+    def __init__(
+        self,
+        serve: Serve,
+        spawn: Spawn,
+        connections: "set[StreamConnection]",
+        deadlines: CloudDeadlines,
+        *,
+        max_head_bytes: int,
+    ) -> None:
+        self._serve = serve
+        self._spawn = spawn
+        self._connections = connections
+        self._deadlines = deadlines
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=max_head_bytes)
+        self._transport: Any = None
+        self._relay: Relay | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._request: RequestHead | None = None
+        self._body_size = 0
+        self._is_chunked = False
+        self._is_closing = False
+        self._timer: asyncio.TimerHandle | None = None
+        self.is_writable = True
+
+    # -- asyncio.Protocol --------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        self._connections.add(self)
+        self._transport.set_write_buffer_limits(high=HIGH_WATER)
+        self._start_timer(self._deadlines.request_head)
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_closing:
+            return
+        if self._relay and self._relay.is_raw:
+            self._relay.client_data(data)
+            return
+        self._http.receive_data(data)
+        if self._task is None:
+            self._read_request()
+        elif len(self._http.trailing_data[0]) > HIGH_WATER:
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        self._drop_request()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._is_closing = True
+        self._connections.discard(self)
+        self._stop_timer()
+        self._drop_request()
+
+    def pause_writing(self) -> None:
+        self.is_writable = False
+
+    def resume_writing(self) -> None:
+        self.is_writable = True
+        if self._is_closing:
+            self._start_timer(self._deadlines.close)
+        elif self._relay:
+            self._relay.client_writable()
+
+    # -- what the service asks of it -----------------------------------------------------------
+
+    @property
+    def peercert(self) -> dict[str, object] | None:
+        """The verified client certificate, or None."""
+        found: dict[str, object] | None = self._transport.get_extra_info("peercert")
+        return found
+
+    @property
+    def peer(self) -> str:
+        """Who called, for the log."""
+        address = self._transport.get_extra_info("peername")
+        return f"{address[0]}:{address[1]}" if address else "unknown"
+
+    @property
+    def dialled(self) -> str:
+        """The address that the caller dialled."""
+        return dialled_address(self._transport.get_extra_info("socket"))
+
+    def close(self) -> None:
+        """End the connection; what is in flight is cancelled. Idempotent."""
+        self._drop_request()
+        if self._transport:
+            self._transport.close()
+
+    # -- requests ------------------------------------------------------------------------------
+
+    def _read_request(self) -> None:
+        try:
+            while True:
+                event = self._http.next_event()
+                if event is h11.NEED_DATA:
+                    return
+                if isinstance(event, h11.Request):
+                    self._stop_timer()
+                    self._request = _request_head(event)
+                    self._body_size = 0
+                elif isinstance(event, h11.Data):
+                    self._body_size += len(event.data)
+                    if self._body_size > MAX_REQUEST_BODY:
+                        self._refuse(413, "the request's body is too large")
+                        return
+                elif isinstance(event, h11.EndOfMessage) and self._request:
+                    self._task = self._spawn(self._answer(self._request), "request")
+                    return
+                else:
+                    self.close()
+                    return
+        except h11.RemoteProtocolError as error:
+            self._refuse(error.error_status_hint, f"no usable HTTP request: {error}")
+
+    async def _answer(self, request: RequestHead) -> None:
+        subject = subject_of(request)
+        relay = self._relay = Relay(self, request, subject)
+        started = time.monotonic()
+        code = ""
+        try:
+            if request.is_upgrade and not wants_upgrade(request):
+                raise BadRequest("only upgrades to SPDY/3.1 and WebSocket are served")
+            await self._serve(self, request, subject, relay)
+        except StreamError as error:
+            code = error.code
+            log.warning(
+                "%s %s from %s: %s [%s]", request.method, request.path, self.peer, error, code
+            )
+            if not relay.is_answered:
+                self._send_answer(*error_answer(error, subject))
+        except Exception as error:
+            log.exception("%s %s: internal error", request.method, request.path)
+            if not relay.is_answered:
+                fault = StreamError(f"internal error: {type(error).__name__}")
+                self._send_answer(*error_answer(fault, subject))
+        finally:
+            relay.close()
+            seconds = time.monotonic() - started
+            log.debug(
+                "%s %s: %s %s%.3f s", request.method, request.path, relay.status, code, seconds
+            )
+            self._task = None
+        if not relay.is_raw and not self._is_closing:
+            self._relay = None
+            self._next_request()
+
+    def _next_request(self) -> None:
+        if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+            self.finish()
+            return
+        self._http.start_next_cycle()
+        self._request = None
+        self._transport.resume_reading()
+        self._start_timer(self._deadlines.keep_alive)
+        self._read_request()
+
+    def _refuse(self, status: int, sentence: str) -> None:
+        log.warning("refused a request from %s: %s", self.peer, sentence)
+        if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            head, body = bad_request(status, sentence)
+            self._send_head(head, (("Connection", "close"),))
+            self.send_body(body)
+            self.send_end()
+        self.finish()
+
+    def _send_answer(self, head: ResponseHead, body: bytes) -> None:
+        if not self._is_closing:
+            self.send_head(head)
+            self.send_body(body)
+            self.send_end()
+
+    def _drop_request(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    # -- the relay's client ----------------------------------------------------------------------
+
+    def send_head(self, head: ResponseHead) -> None:
+        self._send_head(head, ())
+
+    def _send_head(self, head: ResponseHead, more: Headers) -> None:
+        headers = without_headers(head.headers, _HOP_BY_HOP) + more
+        if not header_values(headers, "date"):
+            headers += (("Date", formatdate(usegmt=True)),)
+        response = h11.Response(
+            status_code=head.status,
+            headers=[(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers],
+            reason=head.phrase.encode("latin-1", errors="replace"),
+        )
+        data = self._http.send(response)
+        self._is_chunked = b"transfer-encoding: chunked" in (data or b"").lower()
+        self._transport.write(data)
+
+    def send_body(self, data: bytes | memoryview) -> None:
+        if self._is_chunked:
+            self._transport.write(encode_chunk(data))
+            return
+        try:
+            framed = self._http.send(h11.Data(data=bytes(data)))
+        except h11.LocalProtocolError:
+            # More bytes than announced: the client must not take the first ones for the whole.
+            self.abort()
+        else:
+            self._transport.write(framed or b"")
+
+    def send_end(self) -> None:
+        try:
+            closing = self._http.send(h11.EndOfMessage())
+        except h11.LocalProtocolError:
+            # Fewer bytes than announced: the client must not take it for the whole.
+            self.abort()
+            return
+        self._transport.write(LAST_CHUNK if self._is_chunked else closing or b"")
+
+    def switch_protocols(self, head: ResponseHead) -> None:
+        lines = [f"HTTP/1.1 101 {head.phrase}", *(f"{k}: {v}" for k, v in head.headers), "", ""]
+        self._transport.write("\r\n".join(lines).encode("latin-1"))
+        self._transport.resume_reading()
+        early = self._http.trailing_data[0]
+        if early and self._relay:
+            self._relay.client_data(early)
+
+    def send_raw(self, data: bytes | memoryview) -> None:
+        self._transport.write(data)
+
+    def finish(self) -> None:
+        # Closing with unread bytes of the client (its pings) would reset the connection and cut
+        # what is still on its way. So the client gets the time to close first.
+        # The wait begins when all has been handed to the kernel, however slow the client reads.
+        self._is_closing = True
+        self._transport.resume_reading()
+        self._transport.set_write_buffer_limits(high=0)
+        if self._transport.get_write_buffer_size() == 0:
+            self._start_timer(self._deadlines.close)
+
+    def abort(self) -> None:
+        self._is_closing = True
+        self._transport.close()
+
+    def pause_reading(self) -> None:
+        if not self._is_closing:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if not self._is_closing:
+            self._transport.resume_reading()
+
+    # -- timer -------------------------------------------------------------------------------------
+
+    def _start_timer(self, seconds: float) -> None:
+        self._stop_timer()
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(seconds, self._transport.close)
+
+    def _stop_timer(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _request_head(event: h11.Request) -> RequestHead:
+    return RequestHead(
+        event.method.decode("latin-1"), event.target.decode("latin-1"), text_headers(event)
+    )

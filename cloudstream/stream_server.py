@@ -1,0 +1,75 @@
+"""The stream port, 10003: where API servers come with kubelet requests."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from cloudstream.callers import Callers
+from cloudstream.config import CloudDeadlines, CloudLimits
+from cloudstream.kubelet_path import Subject
+from cloudstream.relay import Relay
+from cloudstream.router import Router
+from cloudstream.stream_connection import StreamConnection
+from streamkit.errors import LocalProtocolError, TooManyRequests
+from streamkit.wire.exchange import RequestHead
+
+
+class StreamServer:
+    """Answers every request of every connection. ``run`` owns the tasks of all of them."""
+
+    def __init__(
+        self, callers: Callers, router: Router, deadlines: CloudDeadlines, limits: CloudLimits
+    ) -> None:
+        self._callers = callers
+        self._router = router
+        self._deadlines = deadlines
+        self._limits = limits
+        self._group: asyncio.TaskGroup | None = None
+        self._connections: set[StreamConnection] = set()
+        self._opening = 0
+
+    async def run(self) -> None:
+        """Hold the requests' tasks until cancelled; then end every connection."""
+        try:
+            async with asyncio.TaskGroup() as self._group:
+                await asyncio.get_running_loop().create_future()
+        finally:
+            self._group = None
+            for connection in tuple(self._connections):
+                connection.close()
+
+    def connection(self) -> StreamConnection:
+        """The protocol of a connection that has just been accepted."""
+        return StreamConnection(
+            self._serve,
+            self._spawn,
+            self._connections,
+            self._deadlines,
+            max_head_bytes=self._limits.max_head_bytes,
+        )
+
+    async def _serve(
+        self, connection: StreamConnection, request: RequestHead, subject: Subject, relay: Relay
+    ) -> None:
+        self._callers.check(connection.peercert)
+        if self._opening >= self._limits.max_pending_opens:
+            raise TooManyRequests(
+                f"{self._opening} requests already wait for their edge's answer",
+                hint="see limits.maxPendingOpens",
+            )
+        self._opening += 1
+        try:
+            node = await self._router.find(request, subject, connection.dialled)
+            await relay.open(node.session, request, deadline=self._deadlines.open)
+        finally:
+            self._opening -= 1
+        try:
+            await relay.finished()
+        finally:
+            if relay.status == 404:
+                self._router.doubt(subject)
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> "asyncio.Task[None]":
+        if self._group is None:
+            raise LocalProtocolError("the stream server does not run")
+        return self._group.create_task(work, name=name)

@@ -1,0 +1,157 @@
+"""A TLS listener that says why a handshake failed, and with whom.
+
+asyncio's own servers drop failed handshakes without a word; here each costs one log line, and never
+the listener.
+"""
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any, Self
+
+from streamkit.errors import PortInUse
+
+log = logging.getLogger(__name__)
+
+_BACKLOG = 1024
+_ACCEPT_PAUSE = 1.0
+"""Seconds to wait when the process has no file descriptor left for a new connection."""
+
+_PLAIN_WORDS = {
+    "HTTP_REQUEST": "it spoke plain HTTP on a TLS port",
+    "WRONG_VERSION_NUMBER": "it spoke no TLS",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "it showed no client certificate",
+    "CERTIFICATE_VERIFY_FAILED": "its client certificate is not from the configured CA",
+    "TLSV1_ALERT_UNKNOWN_CA": "it does not trust our certificate's CA",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "it refused our certificate",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "it refused our certificate",
+    "UNSUPPORTED_PROTOCOL": "it offered only TLS versions older than 1.2",
+    "NO_SHARED_CIPHER": "it offered no cipher suite that fits our key",
+}
+
+
+class TlsListener:
+    """Accepts connections on one port and completes their TLS handshakes side by side."""
+
+    def __init__(
+        self,
+        name: str,
+        listening: list[socket.socket],
+        context: ssl.SSLContext,
+        factory: Callable[[], asyncio.BaseProtocol],
+        *,
+        handshake_deadline: float,
+        close_deadline: float,
+    ) -> None:
+        self._name = name
+        self._listening = listening
+        self._context = context
+        self._factory = factory
+        self._deadlines: dict[str, Any] = {
+            "ssl_handshake_timeout": handshake_deadline,
+            "ssl_shutdown_timeout": close_deadline,
+        }
+
+    @classmethod
+    def bind(
+        cls,
+        name: str,
+        host: str,
+        port: int,
+        context: ssl.SSLContext,
+        factory: Callable[[], asyncio.BaseProtocol],
+        *,
+        handshake_deadline: float,
+        close_deadline: float,
+    ) -> Self:
+        """Take the port; an empty host means all addresses, IPv6 and IPv4.
+
+        Raises PortInUse, which names the port, where it can't be had.
+        """
+        return cls(
+            name,
+            _listen(name, host, port),
+            context,
+            factory,
+            handshake_deadline=handshake_deadline,
+            close_deadline=close_deadline,
+        )
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        return int(self._listening[0].getsockname()[1])
+
+    async def serve(self) -> None:
+        """Accept until cancelled. Established connections belong to their protocols."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for sock in self._listening:
+                    group.create_task(self._accept(sock, group), name=f"{self._name} accept")
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Give the port back. Idempotent."""
+        for sock in self._listening:
+            sock.close()
+
+    async def _accept(self, sock: socket.socket, group: asyncio.TaskGroup) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, address = await loop.sock_accept(sock)
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    log.error("%s: can't accept: %s", self._name, error.strerror)
+                    await asyncio.sleep(_ACCEPT_PAUSE)
+                elif sock.fileno() < 0:
+                    return
+                continue
+            group.create_task(self._handshake(connection, address), name=f"{self._name} handshake")
+
+    async def _handshake(self, connection: socket.socket, address: Any) -> None:
+        peer = f"{address[0]}:{address[1]}"
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            await asyncio.get_running_loop().connect_accepted_socket(
+                self._factory, connection, ssl=self._context, **self._deadlines
+            )
+        except ssl.SSLError as error:
+            reason = (error.reason or "").upper()
+            words = _PLAIN_WORDS.get(reason) or reason.lower().replace("_", " ") or "TLS failed"
+            log.warning("%s: refused %s: %s", self._name, peer, words)
+        except TimeoutError:
+            log.warning("%s: refused %s: no TLS handshake in time", self._name, peer)
+        except OSError as error:
+            log.info("%s: %s left during the TLS handshake: %s", self._name, peer, error)
+        else:
+            return
+        connection.close()
+
+
+def _listen(name: str, host: str, port: int) -> list[socket.socket]:
+    try:
+        if host:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            sock = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        elif socket.has_dualstack_ipv6():
+            sock = socket.create_server(
+                ("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG
+            )
+        else:
+            sock = socket.create_server(("", port), backlog=_BACKLOG)
+    except (OSError, OverflowError) as error:
+        number = getattr(error, "errno", None)
+        why = os.strerror(number) if number else str(error)
+        raise PortInUse(
+            f"the {name} can't listen on {host or 'all addresses'}, port {port}: {why}",
+            hint=f"see who has it with: ss -lntp 'sport = :{port}'",
+        ) from error
+    sock.setblocking(False)
+    return [sock]

@@ -1,0 +1,43 @@
+"""WebSocket close codes of the tunnel, and what each means for dialling again.
+
+1000–1011 are RFC 6455 §7.4's; 4000–4999 are for private use and ours. A stock peer closes without
+any code and does not look at ours.
+"""
+
+from enum import IntEnum
+
+from streamkit.errors import (
+    HandshakeRejected,
+    HeartbeatTimeout,
+    ProtocolError,
+    StreamError,
+    TunnelReplaced,
+)
+
+
+class CloseCode(IntEnum):
+    """Why a tunnel is closed."""
+
+    SHUTTING_DOWN = 1001
+    PROTOCOL_ERROR = 1002
+    TOO_BIG = 1009
+    INTERNAL_ERROR = 1011
+    REPLACED = 4001
+    UNAUTHORISED = 4003
+    DRAINING = 4004
+    HEARTBEAT = 4008
+
+
+def close_code_of(error: StreamError) -> CloseCode:
+    """The code that tells the peer about this error."""
+    match error:
+        case TunnelReplaced():
+            return CloseCode.REPLACED
+        case HandshakeRejected():
+            return CloseCode.UNAUTHORISED
+        case HeartbeatTimeout():
+            return CloseCode.HEARTBEAT
+        case ProtocolError():
+            return CloseCode.PROTOCOL_ERROR
+        case _:
+            return CloseCode.SHUTTING_DOWN
