@@ -1,0 +1,148 @@
+"""All objects there are, and where a pod's or a node's kubelet port is."""
+
+import asyncio
+import copy
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import grpc
+
+from lab.apiserver.config import Address, Config, NodeConfig, parse_address
+from lab.apiserver.cripods import CriPods
+from lab.apiserver.discovery import VERSION
+from lab.apiserver.kubelet import KubeletPort
+from lab.apiserver.status import not_found, plain_error
+from lab.apiserver.store import Collection, Key, Object, Versions, timestamp
+
+DEFAULT_KUBELET_PORT = 10250
+
+
+class World:
+    """The collections by resource name; pods are brought up to date on each ``refresh_pods``."""
+
+    def __init__(self, config: Config, sources: Sequence[CriPods]) -> None:
+        self.versions = Versions()
+        self.nodes = Collection(self.versions, "Node", "nodes")
+        self.config_maps = Collection(self.versions, "ConfigMap", "configmaps")
+        self.namespaces = Collection(self.versions, "Namespace", "namespaces")
+        self.pods = Collection(self.versions, "Pod", "pods")
+        self.collections = {
+            each.resource: each
+            for each in (self.nodes, self.config_maps, self.namespaces, self.pods)
+        }
+        self._sources = sources
+        self._last_read: dict[str, dict[Key, Object]] = {}
+        self._refreshing = asyncio.Lock()
+        self._dial: dict[str, Address] = {}
+        for node in config.nodes:
+            self.nodes.create("", _node_object(node))
+            if node.dial:
+                self._dial[node.name] = parse_address(node.dial)
+        for name in config.namespaces:
+            self._add_namespace(name)
+        self._static: dict[Key, Object] = {}
+        for given in config.pods:
+            pod = _static_pod(given)
+            self._static[pod["metadata"]["namespace"], pod["metadata"]["name"]] = pod
+
+    async def refresh_pods(self) -> None:
+        """Read the pods of all runtimes; those of a runtime that does not answer stay as they were.
+
+        As in a real cluster, whose pods do not vanish with their node.
+        """
+        async with self._refreshing:
+            found = dict(self._static)
+            for source in self._sources:
+                try:
+                    self._last_read[source.node.name] = await asyncio.to_thread(source.read)
+                except grpc.RpcError:
+                    self._last_read.setdefault(source.node.name, {})
+                found |= self._last_read[source.node.name]
+            self.pods.observe(found)
+            for namespace, _ in found:
+                self._add_namespace(namespace)
+
+    async def get_pod(self, namespace: str, name: str) -> Object:
+        """The pod as it is now; raises ApiError 404."""
+        await self.refresh_pods()
+        return self.pods.get((namespace, name))
+
+    def kubelet_port(self, node_name: str, *, resource: str) -> KubeletPort:
+        """Where the API server finds a node's kubelet: its InternalIP and its published port.
+
+        Raises ApiError: 404 that names the ``resource`` asked for if there is no such node, 500 if
+        the node has no InternalIP.
+        """
+        if ("", node_name) not in self.nodes:
+            raise not_found(resource, node_name)
+        status = self.nodes.get(("", node_name)).get("status", {})
+        addresses = status.get("addresses") or []
+        host = next((each["address"] for each in addresses if each["type"] == "InternalIP"), None)
+        if host is None:
+            known = " ".join(f"{{{each['type']} {each['address']}}}" for each in addresses)
+            raise plain_error(f"no preferred addresses found; known addresses: [{known}]")
+        endpoint = status.get("daemonEndpoints", {}).get("kubeletEndpoint", {})
+        port = endpoint.get("Port") or DEFAULT_KUBELET_PORT
+        return KubeletPort(host, port, self._dial.get(node_name))
+
+    def declares(self, node_name: str, feature: str) -> bool:
+        """Whether the Node's ``status.declaredFeatures`` lists the feature."""
+        if ("", node_name) not in self.nodes:
+            return False
+        status = self.nodes.get(("", node_name)).get("status", {})
+        return feature in (status.get("declaredFeatures") or ())
+
+    def _add_namespace(self, name: str) -> None:
+        if ("", name) not in self.namespaces:
+            self.namespaces.create("", {"metadata": {"name": name}, "status": {"phase": "Active"}})
+
+
+def _node_object(node: NodeConfig) -> Object:
+    now = timestamp(datetime.now(UTC))
+    addresses = [{"type": "InternalIP", "address": node.address}] if node.address else []
+    ready = {
+        "type": "Ready",
+        "status": "True" if node.ready else "Unknown",
+        "reason": "KubeletReady" if node.ready else "NodeStatusUnknown",
+        "lastHeartbeatTime": now,
+        "lastTransitionTime": now,
+    }
+    system = {
+        "kubeletVersion": VERSION["gitVersion"],
+        "operatingSystem": "linux",
+        "architecture": "amd64",
+        "osImage": "lab",
+        "kernelVersion": "lab",
+        "containerRuntimeVersion": "containerd://lab",
+    }
+    status: dict[str, Any] = {
+        "addresses": [*addresses, {"type": "Hostname", "address": node.name}],
+        "conditions": [ready],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": node.port}},
+        "nodeInfo": system,
+    }
+    if node.declared_features:
+        status["declaredFeatures"] = list(node.declared_features)
+    labels = {"kubernetes.io/hostname": node.name, **node.labels}
+    return {"metadata": {"name": node.name, "labels": labels}, "spec": {}, "status": status}
+
+
+def _static_pod(given: Object) -> Object:
+    """Fill in what a configured pod leaves out: Pending without a node, else Running."""
+    pod = copy.deepcopy(given)
+    metadata = {
+        "namespace": "default",
+        "creationTimestamp": timestamp(datetime.now(UTC)),
+        **pod.get("metadata", {}),
+    }
+    metadata.setdefault("uid", f"static-{metadata['namespace']}-{metadata['name']}")
+    spec = {"containers": [{"name": "app", "image": "none"}], **pod.get("spec", {})}
+    status = {"phase": "Running" if spec.get("nodeName") else "Pending", **pod.get("status", {})}
+    return {
+        "kind": "Pod",
+        "apiVersion": "v1",
+        "metadata": metadata,
+        "spec": spec,
+        "status": status,
+    }
