@@ -29,7 +29,6 @@ from streamkit.service.config import (
     load_file,
 )
 
-DEFAULT_PATH = Path("/etc/kubeedge/config/edgecore.yaml")
 DEFAULT_RUNTIME_ENDPOINT = "unix:///run/containerd/containerd.sock"
 DEFAULT_KUBELET_PORT = 10350
 
@@ -40,7 +39,7 @@ class Backoff(Section):
     """The pause between two attempts to reach the cloud, in seconds; it grows, with jitter."""
 
     initial: Seconds = 0.5
-    maximum: Seconds = 30.0
+    maximum: Seconds = 15.0
 
     @model_validator(mode="after")
     def _grows(self) -> "Backoff":
@@ -267,7 +266,7 @@ edgestream:
   serverName: ""                  # name in the cloud's certificate; "" = the host of server
   backoff:                        # seconds between two attempts to reach the cloud, with jitter
     initial: 0.5
-    maximum: 30
+    maximum: 15
   deadlines:                      # seconds
     heartbeat: 5                  # between two signs of life that the edge sends
     heartbeatTimeout: 15          # silence after which the tunnel counts as lost
