@@ -3,6 +3,12 @@
 from streamkit.errors import StreamError
 from streamkit.wire.exchange import Headers
 
+PLAIN_TEXT: Headers = (("Content-Type", "text/plain; charset=utf-8"),)
+"""What most of a kubelet's error answers have."""
+
+UNSNIFFED_TEXT: Headers = (*PLAIN_TEXT, ("X-Content-Type-Options", "nosniff"))
+"""What its remaining ones have, those that Go's ``http.Error`` writes; their bodies end a line."""
+
 
 class KubeletAnswer(StreamError):
     """An error whose status, headers and body are exactly what a kubelet sends.
@@ -19,7 +25,7 @@ class KubeletAnswer(StreamError):
         status: int,
         body: str,
         *,
-        headers: Headers = (("Content-Type", "text/plain; charset=utf-8"),),
+        headers: Headers = PLAIN_TEXT,
     ) -> None:
         super().__init__(body.rstrip("\n"))
         self.status = status

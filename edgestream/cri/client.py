@@ -1,0 +1,134 @@
+"""Calls to a container runtime's CRI socket, their errors in our own terms."""
+
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import grpc
+import grpc.aio
+
+from edgestream.answers import PLAIN_TEXT, KubeletAnswer
+from edgestream.cri import cri_pb2, cri_pb2_grpc
+from streamkit.errors import RuntimeUnavailable
+
+if TYPE_CHECKING:
+    from edgestream.cri.cri_pb2_grpc import RuntimeServiceAsyncStub
+
+MAX_MESSAGE = 16 << 20
+"""Bytes of one answer, the kubelet's limit; gRPC's own of 4 MiB is too small for a full node."""
+
+RECONNECT_INTERVAL_MS = 100
+"""The pause between two attempts to reach a dead runtime; calls fail at once meanwhile."""
+
+_OPTIONS = (
+    # Without it the escaped path of the socket becomes the authority, which servers may refuse.
+    ("grpc.default_authority", "localhost"),
+    ("grpc.max_receive_message_length", MAX_MESSAGE),
+    # gRPC's own back-off grows to two minutes, and a runtime that is back would still look dead.
+    ("grpc.initial_reconnect_backoff_ms", RECONNECT_INTERVAL_MS),
+    ("grpc.max_reconnect_backoff_ms", RECONNECT_INTERVAL_MS),
+)
+
+_Reply = TypeVar("_Reply")
+
+
+class CriClient:
+    """A client of one runtime.
+
+    ``endpoint`` is the socket, as ``unix:///run/containerd/containerd.sock`` or as a bare path;
+    ``call_deadline`` the seconds that one call may take. The connection is made by the first call,
+    and anew after the runtime was away.
+
+    Every call raises ``RuntimeUnavailable``, at once, where the runtime can't be reached, and after
+    the deadline where it does not answer; a ``KubeletAnswer`` where it answers with an error.
+    Cancelling a call is safe.
+    """
+
+    def __init__(self, endpoint: str, *, call_deadline: float) -> None:
+        self.socket_path = endpoint.removeprefix("unix://")
+        self._call_deadline = call_deadline
+        self._channel: grpc.aio.Channel | None = None
+        self._stub: RuntimeServiceAsyncStub | None = None
+
+    async def version(self) -> cri_pb2.VersionResponse:
+        """The runtime's name and versions; also the cheapest sign of life."""
+        request = cri_pb2.VersionRequest()
+        return await self._answer(self._runtime.Version(request, timeout=self._call_deadline))
+
+    async def sandboxes(self, labels: Mapping[str, str]) -> Sequence[cri_pb2.PodSandbox]:
+        """The sandboxes, in any state, that bear all these labels."""
+        request = cri_pb2.ListPodSandboxRequest(
+            filter=cri_pb2.PodSandboxFilter(label_selector=labels)
+        )
+        call = self._runtime.ListPodSandbox(request, timeout=self._call_deadline)
+        return (await self._answer(call)).items
+
+    async def containers(self, labels: Mapping[str, str]) -> Sequence[cri_pb2.Container]:
+        """The containers, in any state, that bear all these labels."""
+        request = cri_pb2.ListContainersRequest(
+            filter=cri_pb2.ContainerFilter(label_selector=labels)
+        )
+        call = self._runtime.ListContainers(request, timeout=self._call_deadline)
+        return (await self._answer(call)).containers
+
+    async def container_status(
+        self, container_id: str, *, verbose: bool = False
+    ) -> cri_pb2.ContainerStatusResponse:
+        """What the runtime knows about a container; ``verbose`` fills ``info``."""
+        request = cri_pb2.ContainerStatusRequest(container_id=container_id, verbose=verbose)
+        call = self._runtime.ContainerStatus(request, timeout=self._call_deadline)
+        return await self._answer(call)
+
+    async def exec_url(self, request: cri_pb2.ExecRequest) -> str:
+        """Where to stream a command from: a URL that works once, within a minute."""
+        return (await self._answer(self._runtime.Exec(request, timeout=self._call_deadline))).url
+
+    async def attach_url(self, request: cri_pb2.AttachRequest) -> str:
+        """Where to stream a container's own process from, as for ``exec_url``."""
+        return (await self._answer(self._runtime.Attach(request, timeout=self._call_deadline))).url
+
+    async def port_forward_url(self, request: cri_pb2.PortForwardRequest) -> str:
+        """Where to stream a sandbox's ports from, as for ``exec_url``."""
+        call = self._runtime.PortForward(request, timeout=self._call_deadline)
+        return (await self._answer(call)).url
+
+    async def close(self) -> None:
+        """Drop the connection; calls under way are cancelled. Idempotent."""
+        channel, self._channel, self._stub = self._channel, None, None
+        if channel:
+            await channel.close()
+
+    @property
+    def _runtime(self) -> "RuntimeServiceAsyncStub":
+        if self._stub is None:  # made here because a channel belongs to the running loop
+            target = f"unix:{self.socket_path}"
+            self._channel = grpc.aio.insecure_channel(target, options=_OPTIONS)
+            stub = cri_pb2_grpc.RuntimeServiceStub(self._channel)
+            self._stub = cast("RuntimeServiceAsyncStub", stub)
+        return self._stub
+
+    async def _answer(self, call: Awaitable[_Reply]) -> _Reply:
+        try:
+            return await call
+        except grpc.aio.AioRpcError as error:
+            code, details = error.code(), error.details() or ""
+            if code is grpc.StatusCode.UNAVAILABLE:
+                raise RuntimeUnavailable(
+                    f"the container runtime can't be reached on {self.socket_path}"
+                ) from error
+            if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise RuntimeUnavailable(
+                    f"the container runtime on {self.socket_path} did not answer"
+                    f" within {self._call_deadline:g} s"
+                ) from error
+            raise runtime_answer(code, details) from error
+
+
+def runtime_answer(code: grpc.StatusCode, details: str) -> KubeletAnswer:
+    """What a kubelet answers when the runtime refuses with that code."""
+    name = "".join(word.title() for word in code.name.split("_"))
+    body = f"rpc error: code = {'Canceled' if name == 'Cancelled' else name} desc = {details}"
+    if code is grpc.StatusCode.NOT_FOUND:
+        return KubeletAnswer(404, body)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return KubeletAnswer(429, body, headers=(*PLAIN_TEXT, ("Retry-After", "60")))
+    return KubeletAnswer(500, body)

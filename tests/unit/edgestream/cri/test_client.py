@@ -1,0 +1,138 @@
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from edgestream.answers import PLAIN_TEXT, KubeletAnswer
+from edgestream.cri import cri_pb2
+from edgestream.cri.client import CriClient, runtime_answer
+from streamkit.errors import RuntimeUnavailable
+from tests.support.runtime import ScriptedRuntime, container, sandbox, serving
+
+PATIENT = 30.0
+"""A call deadline that a test would notice: nothing here may wait for it."""
+LIMIT = 5.0
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "cri.sock"
+
+
+@pytest.fixture
+async def client(path: Path) -> AsyncIterator[CriClient]:
+    client = CriClient(f"unix://{path}", call_deadline=PATIENT)
+    yield client
+    await client.close()
+    await client.close()
+
+
+async def test_lists_by_labels(client: CriClient, path: Path) -> None:
+    runtime = ScriptedRuntime()
+    runtime.sandboxes = [sandbox("s1", created_at=1), sandbox("s2", created_at=1, pod="other")]
+    runtime.containers = [container("c1", created_at=2), container("c2", created_at=2, pod="other")]
+    labels = {"io.kubernetes.pod.name": "web"}
+    async with serving(runtime, path), asyncio.timeout(LIMIT):
+        assert [box.id for box in await client.sandboxes(labels)] == ["s1"]
+        assert [item.id for item in await client.containers(labels)] == ["c1"]
+
+
+async def test_takes_answers_larger_than_grpc_allows_by_default(
+    client: CriClient, path: Path
+) -> None:
+    runtime = ScriptedRuntime()
+    notes = {"note": "x" * (5 << 20)}
+    runtime.sandboxes = [sandbox("s1", created_at=1, annotations=notes)]
+    async with serving(runtime, path), asyncio.timeout(LIMIT):
+        assert len((await client.sandboxes({}))[0].annotations["note"]) == 5 << 20
+
+
+async def test_takes_a_bare_path(path: Path) -> None:
+    client = CriClient(str(path), call_deadline=PATIENT)
+    async with serving(ScriptedRuntime(), path), asyncio.timeout(LIMIT):
+        assert (await client.version()).runtime_name == "scripted"
+        await client.close()
+
+
+async def test_a_missing_socket_fails_at_once_and_is_named(client: CriClient, path: Path) -> None:
+    async with asyncio.timeout(LIMIT):
+        with pytest.raises(RuntimeUnavailable, match=str(path)):
+            await client.version()
+
+
+async def test_a_socket_without_listener_fails_at_once(client: CriClient, path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as unheard:
+        unheard.bind(str(path))
+    async with asyncio.timeout(LIMIT):
+        for _ in range(3):
+            with pytest.raises(RuntimeUnavailable, match="can't be reached"):
+                await client.version()
+
+
+async def test_recovers_once_the_runtime_is_back(client: CriClient, path: Path) -> None:
+    async def until_it_answers() -> None:
+        while True:
+            try:
+                await client.version()
+            except RuntimeUnavailable:
+                await asyncio.sleep(0.01)
+            else:
+                return
+
+    async with asyncio.timeout(LIMIT):
+        for _ in range(2):
+            async with serving(ScriptedRuntime(), path):
+                await until_it_answers()
+            with pytest.raises(RuntimeUnavailable):
+                await client.version()
+
+
+async def test_silence_ends_at_the_deadline(path: Path) -> None:
+    runtime = ScriptedRuntime()
+    runtime.stalled = {"Version"}
+    client = CriClient(str(path), call_deadline=0.05)
+    async with serving(runtime, path), asyncio.timeout(LIMIT):
+        with pytest.raises(RuntimeUnavailable, match=r"did not answer within 0\.05 s"):
+            await client.version()
+        await client.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "body"),
+    [
+        (grpc.StatusCode.NOT_FOUND, 404, "rpc error: code = NotFound desc = no c9"),
+        (grpc.StatusCode.UNKNOWN, 500, "rpc error: code = Unknown desc = no c9"),
+        (grpc.StatusCode.INVALID_ARGUMENT, 500, "rpc error: code = InvalidArgument desc = no c9"),
+        (grpc.StatusCode.CANCELLED, 500, "rpc error: code = Canceled desc = no c9"),
+    ],
+)
+def test_refusals_read_as_from_a_kubelet(code: grpc.StatusCode, status: int, body: str) -> None:
+    answer = runtime_answer(code, "no c9")
+    assert (answer.status, answer.body, answer.headers) == (status, body, PLAIN_TEXT)
+
+
+async def test_exhaustion_tells_when_to_come_back(client: CriClient, path: Path) -> None:
+    runtime = ScriptedRuntime()
+    runtime.refusals["Exec"] = grpc.StatusCode.RESOURCE_EXHAUSTED, "too many"
+    async with serving(runtime, path), asyncio.timeout(LIMIT):
+        with pytest.raises(KubeletAnswer) as caught:
+            await client.exec_url(cri_pb2.ExecRequest(container_id="c1", cmd=["id"]))
+    assert caught.value.status == 429
+    assert caught.value.headers == (*PLAIN_TEXT, ("Retry-After", "60"))
+    assert caught.value.body == "rpc error: code = ResourceExhausted desc = too many"
+
+
+async def test_cancelling_a_call_leaves_the_client_usable(client: CriClient, path: Path) -> None:
+    runtime = ScriptedRuntime()
+    runtime.stalled = {"Version"}
+    async with serving(runtime, path), asyncio.timeout(LIMIT):
+        call = asyncio.create_task(client.version())
+        await runtime.called.wait()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        runtime.stalled.clear()
+        assert (await client.version()).runtime_name == "scripted"
