@@ -23,8 +23,6 @@ from streamkit.service.config import (
     load_file,
 )
 
-DEFAULT_PATH = Path("/etc/kubeedge/config/cloudcore.yaml")
-
 
 class ApiClientSettings(Section):
     """Which client certificates may call the stream port: by common name or by organization."""

@@ -10,6 +10,7 @@ from cloudstream.registry import Registry
 from cloudstream.router import Router
 from cloudstream.stream_server import StreamServer
 from cloudstream.tunnel_server import TunnelServer
+from streamkit.errors import StreamError
 from streamkit.pki.contexts import stream_server_context, tunnel_server_context
 from streamkit.service.listener import TlsListener
 
@@ -21,42 +22,61 @@ async def run(config: CloudConfig) -> None:
 
     Raises CertError or PortInUse, before anything is served, where it can't begin.
     """
-    settings = config.settings
-    deadlines = settings.deadlines
-    registry = Registry()
-    pods = _pod_directory(config)
-    streams = StreamServer(
-        Callers(settings.api_clients), Router(registry, pods), deadlines, settings.limits
-    )
-    tunnels = TunnelServer(registry, deadlines, settings.limits)
-    stream_context = stream_server_context(config.stream_tls, config.api_client_ca)
-    tunnel_context = tunnel_server_context(config.tunnel_tls)
-    how = {"handshake_deadline": deadlines.handshake, "close_deadline": deadlines.drain}
-    host = settings.bind_address
-    stream_listener = TlsListener.bind(
-        "stream port", host, config.stream_port, stream_context, streams.connection, **how
-    )
-    try:
-        tunnel_listener = TlsListener.bind(
-            "tunnel port", host, config.tunnel_port, tunnel_context, tunnels.connection, **how
+    await CloudService(config).run()
+
+
+class CloudService:
+    """The service, its two ports taken; ``run`` serves them."""
+
+    def __init__(self, config: CloudConfig) -> None:
+        settings = config.settings
+        deadlines = settings.deadlines
+        self.registry = Registry()
+        self._pods = _pod_directory(config)
+        self._streams = StreamServer(
+            Callers(settings.api_clients),
+            Router(self.registry, self._pods),
+            deadlines,
+            settings.limits,
         )
-    except BaseException:
-        stream_listener.close()
-        raise
-    log.info(
-        "serving API servers on port %d and edge nodes on port %d",
-        stream_listener.port,
-        tunnel_listener.port,
-    )
-    try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(streams.run(), name="stream server")
-            group.create_task(stream_listener.serve(), name="stream listener")
-            group.create_task(tunnel_listener.serve(), name="tunnel listener")
-    finally:
-        tunnels.close()
-        if pods:
-            await pods.close()
+        self._tunnels = TunnelServer(self.registry, deadlines, settings.limits)
+        self.stream_listener = TlsListener(
+            "stream port",
+            stream_server_context(config.stream_tls, config.api_client_ca),
+            self._streams.connection,
+            handshake_deadline=deadlines.handshake,
+            close_deadline=deadlines.drain,
+        )
+        self.tunnel_listener = TlsListener(
+            "tunnel port",
+            tunnel_server_context(config.tunnel_tls),
+            self._tunnels.connection,
+            handshake_deadline=deadlines.handshake,
+            close_deadline=deadlines.drain,
+        )
+        try:
+            self.stream_listener.bind(settings.bind_address, config.stream_port)
+            self.tunnel_listener.bind(settings.bind_address, config.tunnel_port)
+        except StreamError:
+            self.stream_listener.close()
+            raise
+
+    async def run(self) -> None:
+        """Serve until cancelled; then every tunnel and connection is ended."""
+        log.info(
+            "serving API servers on port %d and edge nodes on port %d",
+            self.stream_listener.port,
+            self.tunnel_listener.port,
+        )
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._streams.run(), name="stream server")
+                group.create_task(self.stream_listener.serve(), name="stream listener")
+                group.create_task(self.tunnel_listener.serve(), name="tunnel listener")
+        finally:
+            self._tunnels.close()
+            if self._pods:
+                await self._pods.close()
 
 
 def _pod_directory(config: CloudConfig) -> PodDirectory | None:

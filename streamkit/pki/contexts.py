@@ -90,14 +90,27 @@ def _load(context: ssl.SSLContext, files: TlsFiles, ca: Path) -> None:
     context.set_alpn_protocols(_ALPN)
     # Any certificate in the CA file is trusted, an intermediate one too, as Go's TLS has it.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    _check_pair(files)
-    _check_ca(ca)
+    _check(files, ca)
     try:
         context.load_cert_chain(files.cert, files.key, password="")
         context.load_verify_locations(cafile=ca)
     except (OSError, ssl.SSLError) as error:
         reason = getattr(error, "reason", None) or error
         raise CertInvalid(f"TLS refuses {files.cert}, {files.key} or {ca}: {reason}") from error
+
+
+def _check(files: TlsFiles, ca: Path) -> None:
+    """Raise what is wrong with the files: one error, or one with a line for each of several."""
+    problems: list[CertError] = []
+    for check in (lambda: _check_pair(files), lambda: _check_ca(ca)):
+        try:
+            check()
+        except CertError as error:
+            problems.append(error)
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise CertInvalid("\n".join(map(str, problems)))
 
 
 def _check_pair(files: TlsFiles) -> None:

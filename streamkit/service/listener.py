@@ -11,7 +11,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 from streamkit.errors import PortInUse
 
@@ -40,7 +40,6 @@ class TlsListener:
     def __init__(
         self,
         name: str,
-        listening: list[socket.socket],
         context: ssl.SSLContext,
         factory: Callable[[], asyncio.BaseProtocol],
         *,
@@ -48,38 +47,20 @@ class TlsListener:
         close_deadline: float,
     ) -> None:
         self._name = name
-        self._listening = listening
         self._context = context
         self._factory = factory
+        self._listening: list[socket.socket] = []
         self._deadlines: dict[str, Any] = {
             "ssl_handshake_timeout": handshake_deadline,
             "ssl_shutdown_timeout": close_deadline,
         }
 
-    @classmethod
-    def bind(
-        cls,
-        name: str,
-        host: str,
-        port: int,
-        context: ssl.SSLContext,
-        factory: Callable[[], asyncio.BaseProtocol],
-        *,
-        handshake_deadline: float,
-        close_deadline: float,
-    ) -> Self:
+    def bind(self, host: str, port: int) -> None:
         """Take the port; an empty host means all addresses, IPv6 and IPv4.
 
         Raises PortInUse, which names the port, where it can't be had.
         """
-        return cls(
-            name,
-            _listen(name, host, port),
-            context,
-            factory,
-            handshake_deadline=handshake_deadline,
-            close_deadline=close_deadline,
-        )
+        self._listening.append(_listen(self._name, host, port))
 
     @property
     def port(self) -> int:
@@ -135,7 +116,7 @@ class TlsListener:
         connection.close()
 
 
-def _listen(name: str, host: str, port: int) -> list[socket.socket]:
+def _listen(name: str, host: str, port: int) -> socket.socket:
     try:
         if host:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -154,4 +135,4 @@ def _listen(name: str, host: str, port: int) -> list[socket.socket]:
             hint=f"see who has it with: ss -lntp 'sport = :{port}'",
         ) from error
     sock.setblocking(False)
-    return [sock]
+    return sock

@@ -31,11 +31,6 @@ class V1EdgeSession(V1Session):
         self._edge_mux.send_end(channel_id)
         self.output_ready()
 
-    def remove(self, channel_id: int) -> None:
-        """Send a RemoveConnect at once."""
-        self._edge_mux.remove(channel_id)
-        self.output_ready()
-
     def _handle(self, event: Event) -> None:
         match event:
             case Opened(channel_id, request, body_only):
@@ -83,10 +78,9 @@ class V1EdgeChannel(V1Channel):
         if self._encoder is None and self._has_head:
             # This kind of channel has no other way to tell the reader that something is missing.
             self._send(f"\n{error}\n".encode())
-            self.finish()
-            self._edge.send_end(self.channel_id)
-        elif self.finish():
-            self._edge.remove(self.channel_id)
+        # What is queued still goes out; it lacks its end, which tells the cloud that it broke off.
+        self.finish()
+        self._edge.send_end(self.channel_id)
 
     def data_received(self, data: bytes | memoryview) -> None:
         self.handler.data_received(data)

@@ -161,10 +161,6 @@ class V1Edge(V1Mux):
         if channel_id in self._outbox:
             self._outbox.end(channel_id)
 
-    def remove(self, channel_id: int) -> None:
-        """End the channel now; what is queued is dropped."""
-        self._remove(channel_id)
-
     def _receive_connect(
         self, channel_id: int, message_type: int, data: bytes | memoryview
     ) -> list[Event]:

@@ -1,0 +1,76 @@
+"""The edge agent's tunnel in this process, with a kubelet handler of the test's own."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from edgestream.config import Backoff
+from edgestream.connector import Connector
+from edgestream.kubelet.exchange import Exchange
+from edgestream.serving import ChannelServer
+from edgestream.tunnel import TunnelOptions
+from streamkit.pki.contexts import tunnel_client_context
+from streamkit.session.v1_edge import V1EdgeSession
+from tests.support.cloud import NODE, Cloud
+
+Serve = Callable[[Exchange], Awaitable[None]]
+
+
+class ScriptedKubelet:
+    """A kubelet service that answers as the test says."""
+
+    def __init__(self, serve: Serve) -> None:
+        self._serve = serve
+        self.live = 0
+
+    async def serve(self, exchange: Exchange) -> None:
+        self.live += 1
+        try:
+            await self._serve(exchange)
+        finally:
+            self.live -= 1
+
+    async def close(self) -> None:
+        pass
+
+
+@contextlib.asynccontextmanager
+async def connected_edge(
+    cloud: Cloud, serve: Serve, *, node: str = NODE, node_ip: str = "127.0.0.1"
+) -> AsyncIterator[ScriptedKubelet]:
+    """An edge node that is connected when the block begins."""
+    kubelet = ScriptedKubelet(serve)
+    server = ChannelServer(kubelet, max_channels=1000)
+    options = TunnelOptions(
+        server=f"127.0.0.1:{cloud.tunnel_port}",
+        server_name="",
+        node_name=node,
+        node_ip=node_ip,
+        handshake=10,
+        heartbeat=5,
+        silence=15,
+        write=15,
+        close=5,
+        max_message=2 << 20,
+    )
+    connector = Connector(
+        options,
+        tunnel_client_context(cloud.files(f"edge-{node}")),
+        lambda: V1EdgeSession(server.accept, buffer_limit=4 << 20),
+        Backoff(initial=0.05, maximum=0.2),
+    )
+    tasks = [asyncio.create_task(server.run()), asyncio.create_task(connector.run())]
+    try:
+        await until(lambda: any(entry.name == node for entry in cloud.service.registry.nodes()))
+        yield kubelet
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=10)
+
+
+async def until(condition: Callable[[], bool], *, deadline: float = 10) -> None:
+    """Wait for a condition of this process, looking again at every turn of the loop."""
+    async with asyncio.timeout(deadline):
+        while not condition():
+            await asyncio.sleep(0.001)
