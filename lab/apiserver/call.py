@@ -47,6 +47,15 @@ class Call:
         """A boolean query option: anything but empty, ``0`` and ``false`` is true."""
         return self.option(name).lower() not in ("", "0", "false")
 
+    def number(self, name: str) -> int | None:
+        """A whole-number query option, None if it is absent; raises ApiError 400 for another."""
+        if not (text := self.option(name)):
+            return None
+        try:
+            return int(text)
+        except ValueError as error:
+            raise bad_request(f"{name}: {text!r} is not a number") from error
+
     def json(self) -> Any:
         """The body as JSON; raises ApiError 400."""
         try:

@@ -83,12 +83,8 @@ def _log_options(call: Call, pod_name: str) -> dict[str, str]:
     options = {name: "true" for name in _FLAGS if call.flag(name)}
     problems = []
     for name, least in _LEAST.items():
-        if not (text := call.option(name)):
+        if (number := call.number(name)) is None:
             continue
-        try:
-            number = int(text)
-        except ValueError as error:
-            raise bad_request(f"{name}: {text!r} is not a number") from error
         if number < least:
             what = "greater than or equal to 0" if least == 0 else f"greater than {least - 1}"
             problems.append(f"{name}: Invalid value: {number}: must be {what}")

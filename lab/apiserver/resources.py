@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from lab.apiserver.call import JSON_HEADERS, Call
+from lab.apiserver.selectors import make_selector
 from lab.apiserver.status import bad_request, method_not_allowed, no_such_path
 from lab.apiserver.store import Collection, Key, Object, json_patch, merge_patch
 from lab.apiserver.table import make_table
@@ -20,7 +21,6 @@ WATCH_LIMIT = 3600.0
 
 _NAMESPACED = ("pods", "configmaps")
 _CLUSTER_WIDE = ("nodes", "namespaces")
-_Filter = Callable[[Object], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ async def serve_resource(call: Call, world: World, place: Place) -> None:
         case "GET", False:
             await _list(call, world, collection, place)
         case "GET", True:
-            await _show(call, world, collection, collection.get(place.key))
+            await call.answer_json(_shown(call, collection, collection.get(place.key)))
         case ("POST", False) | ("PUT" | "PATCH" | "DELETE", True) if place.resource != "pods":
             await _change(call, collection, place)
         case _:
@@ -107,7 +107,7 @@ def _patched(call: Call, current: Object) -> Object:
 
 
 async def _list(call: Call, world: World, collection: Collection, place: Place) -> None:
-    items = list(filter(_selector(call, place), collection))
+    items = list(filter(_matcher(call, place), collection))
     version = str(world.versions.latest)
     if _wants_table(call):
         table = make_table(collection.kind, items, version, whole=_wants_whole(call))
@@ -122,42 +122,53 @@ async def _list(call: Call, world: World, collection: Collection, place: Place) 
     await call.answer_json(document)
 
 
-async def _show(call: Call, world: World, collection: Collection, item: Object) -> None:
-    if _wants_table(call):
-        version = item["metadata"]["resourceVersion"]
-        item = make_table(collection.kind, [item], version, whole=_wants_whole(call))
-    await call.answer_json(item)
+def _shown(call: Call, collection: Collection, item: Object) -> Object:
+    if not _wants_table(call):
+        return item
+    version = item["metadata"]["resourceVersion"]
+    return make_table(collection.kind, [item], version, whole=_wants_whole(call))
 
 
 async def _watch(call: Call, world: World, collection: Collection, place: Place) -> None:
     """Send what changes from the given resourceVersion on, or all there is and then the changes.
 
-    Ends after ``timeoutSeconds``. Objects deleted before the watch began go unmentioned.
+    With ``sendInitialEvents`` a bookmark tells where the changes begin. Ends after
+    ``timeoutSeconds``. Objects deleted before the watch began go unmentioned.
     """
-    limit = float(call.option("timeoutSeconds") or WATCH_LIMIT)
-    since = int(call.option("resourceVersion") or 0)
-    matches = _selector(call, place)
+    limit = call.number("timeoutSeconds") or WATCH_LIMIT
+    initial = call.flag("sendInitialEvents")
+    since = 0 if initial else call.number("resourceVersion") or 0
+    matches = _matcher(call, place)
     known = {
         _key(item): item
         for item in filter(matches, collection)
-        if 0 < int(item["metadata"]["resourceVersion"]) <= since
+        if int(item["metadata"]["resourceVersion"]) <= since
     }
     await call.connection.start(200, JSON_HEADERS)
     end = time.monotonic() + limit
     while time.monotonic() < end:
         current = {_key(item): item for item in filter(matches, collection)}
         for kind, item in _events(known, current):
-            shown = item
-            if _wants_table(call):
-                version = item["metadata"]["resourceVersion"]
-                shown = make_table(collection.kind, [item], version, whole=_wants_whole(call))
-            line = json.dumps({"type": kind, "object": shown}) + "\n"
-            await call.connection.send_data(line.encode())
+            await _send_event(call, kind, _shown(call, collection, item))
+        if initial:
+            await _send_event(call, "BOOKMARK", _bookmark(collection, world.versions.latest))
+            initial = False
         known = current
         await asyncio.sleep(WATCH_INTERVAL)
         if collection is world.pods:
             await world.refresh_pods()
     await call.connection.finish()
+
+
+async def _send_event(call: Call, kind: str, shown: Object) -> None:
+    line = json.dumps({"type": kind, "object": shown}) + "\n"
+    await call.connection.send_data(line.encode())
+
+
+def _bookmark(collection: Collection, version: int) -> Object:
+    notes = {"k8s.io/initial-events-end": "true"}
+    metadata = {"resourceVersion": str(version), "annotations": notes}
+    return {"kind": collection.kind, "apiVersion": "v1", "metadata": metadata}
 
 
 def _events(known: dict[Key, Object], current: dict[Key, Object]) -> Iterable[tuple[str, Object]]:
@@ -183,63 +194,8 @@ def _wants_whole(call: Call) -> bool:
     return call.option("includeObject") == "Object"
 
 
-def _selector(call: Call, place: Place) -> _Filter:
+def _matcher(call: Call, place: Place) -> Callable[[Object], bool]:
     """What the namespace, ``labelSelector`` and ``fieldSelector`` let through."""
-    labels = [_label_test(term) for term in _terms(call.option("labelSelector"))]
-    fields = [_field_test(term) for term in _terms(call.option("fieldSelector"))]
-
-    def matches(item: Object) -> bool:
-        if place.namespace and item["metadata"].get("namespace") != place.namespace:
-            return False
-        own = item["metadata"].get("labels") or {}
-        return all(test(own) for test in labels) and all(test(item) for test in fields)
-
-    return matches
-
-
-def _terms(selector: str) -> list[str]:
-    """Split at the commas that are not inside parentheses."""
-    terms, depth, start = [], 0, 0
-    for place, character in enumerate(selector):
-        depth += (character == "(") - (character == ")")
-        if character == "," and depth == 0:
-            terms.append(selector[start:place].strip())
-            start = place + 1
-    return list(filter(None, [*terms, selector[start:].strip()]))
-
-
-def _label_test(term: str) -> Callable[[dict[str, str]], bool]:
-    if term.endswith(")"):
-        key, _, values = term.removesuffix(")").partition("(")
-        name, operator = key.split()
-        allowed = {value.strip() for value in values.split(",")}
-        if operator == "in":
-            return lambda labels: labels.get(name) in allowed
-        return lambda labels: labels.get(name) not in allowed
-    if "=" in term:
-        key, value, equal = _comparison(term)
-        return lambda labels: (labels.get(key) == value) is equal
-    if term.startswith("!"):
-        return lambda labels: term[1:].strip() not in labels
-    return lambda labels: term in labels
-
-
-def _field_test(term: str) -> _Filter:
-    """A test on a dotted path; raises ApiError 400 for a term that compares nothing."""
-    if "=" not in term:
-        raise bad_request(f"invalid field selector: {term!r}")
-    path, value, equal = _comparison(term)
-
-    def matches(item: Object) -> bool:
-        found: object = item
-        for part in path.split("."):
-            found = found.get(part, "") if isinstance(found, dict) else ""
-        return (found == value) is equal
-
-    return matches
-
-
-def _comparison(term: str) -> tuple[str, str, bool]:
-    name, _, value = term.partition("=")
-    equal = not name.endswith("!")
-    return name.rstrip("!").strip(), value.lstrip("=").strip(), equal
+    selected = make_selector(call.option("labelSelector"), call.option("fieldSelector"))
+    namespace = place.namespace
+    return lambda item: namespace in ("", item["metadata"].get("namespace")) and selected(item)

@@ -16,6 +16,8 @@ Object = dict[str, Any]
 Key = tuple[str, str]
 """Namespace (empty where the kind has none) and name."""
 
+_FIXED = ("name", "namespace", "uid", "creationTimestamp")
+
 
 def timestamp(moment: datetime) -> str:
     """A time as the API writes it: UTC, whole seconds."""
@@ -134,7 +136,8 @@ class Collection:
             raise conflict(self.resource, key[1])
         if only:
             return self._put(key, {**current, only: new.get(only, {})})
-        kept = {name: current["metadata"][name] for name in ("name", "uid", "creationTimestamp")}
+        own = current["metadata"]
+        kept = {field: own[field] for field in _FIXED if field in own}
         return self._put(key, {**new, "kind": self.kind, "metadata": metadata | kept})
 
     def delete(self, key: Key) -> Object:
@@ -144,7 +147,7 @@ class Collection:
         return removed
 
     def observe(self, found: dict[Key, Object]) -> None:
-        """Make these the objects there are; only those that differ take a new version."""
+        """Make these whole objects all there are; only those that differ take a new version."""
         for key in self._objects.keys() - found.keys():
             del self._objects[key]
         for key, new in found.items():
@@ -158,7 +161,5 @@ class Collection:
         """Objects are never changed once they are in here, so that readers need no copy."""
         metadata = {**new["metadata"], "resourceVersion": self._versions.take_next()}
         stored = {**new, "metadata": metadata}
-        if key[0]:
-            metadata["namespace"] = key[0]
         self._objects[key] = stored
         return stored

@@ -129,20 +129,21 @@ def _node_object(node: NodeConfig) -> Object:
 
 
 def _static_pod(given: Object) -> Object:
-    """Fill in what a configured pod leaves out: Pending without a node, else Running."""
+    """Fill in what a configured pod leaves out: it is Pending without a node, else it runs."""
     pod = copy.deepcopy(given)
-    metadata = {
-        "namespace": "default",
-        "creationTimestamp": timestamp(datetime.now(UTC)),
-        **pod.get("metadata", {}),
-    }
+    now = timestamp(datetime.now(UTC))
+    metadata = {"namespace": "default", "creationTimestamp": now, **pod.get("metadata", {})}
     metadata.setdefault("uid", f"static-{metadata['namespace']}-{metadata['name']}")
     spec = {"containers": [{"name": "app", "image": "none"}], **pod.get("spec", {})}
-    status = {"phase": "Running" if spec.get("nodeName") else "Pending", **pod.get("status", {})}
+    running = {"ready": True, "restartCount": 0, "state": {"running": {"startedAt": now}}}
+    assumed: Object = {"phase": "Pending"}
+    if spec.get("nodeName"):
+        statuses = [{"name": each["name"], **running} for each in spec["containers"]]
+        assumed = {"phase": "Running", "containerStatuses": statuses}
     return {
         "kind": "Pod",
         "apiVersion": "v1",
         "metadata": metadata,
         "spec": spec,
-        "status": status,
+        "status": assumed | pod.get("status", {}),
     }
