@@ -5,14 +5,19 @@ nobody, and it would ask the terminal for the password of an encrypted key.
 """
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
-from streamkit.errors import CertInvalid
+from cryptography import x509
+
+from streamkit.errors import CertError, CertInvalid
 from streamkit.pki.files import TlsFiles
 from streamkit.pki.pem import keys_match, read_certificates, read_key
+
+T = TypeVar("T")
 
 _TLS12_CIPHERS = "ECDHE+AESGCM"
 _ALPN = ["http/1.1"]
@@ -102,27 +107,31 @@ def _load(context: ssl.SSLContext, files: TlsFiles, ca: Path) -> None:
 def _check(files: TlsFiles, ca: Path) -> None:
     """Raise what is wrong with the files: one error, or one with a line for each of several."""
     problems: list[CertError] = []
-    for check in (lambda: _check_pair(files), lambda: _check_ca(ca)):
+
+    def attempt(read: Callable[[Path], T], path: Path) -> T | None:
         try:
-            check()
+            return read(path)
         except CertError as error:
             problems.append(error)
+            return None
+
+    certificates = attempt(read_certificates, files.cert)
+    key = attempt(read_key, files.key)
+    authorities = attempt(read_certificates, ca)
+    if certificates and key and not keys_match(certificates[0], key):
+        text = f"the private key in {files.key} is not that of {files.cert}"
+        problems.append(CertInvalid(text))
+    if certificates and (day := _expired(certificates[:1])):
+        problems.append(CertInvalid(f"{files.cert} expired on {day}"))
+    if authorities and (day := _expired(authorities)):
+        problems.append(CertInvalid(f"the CA in {ca} expired on {day}"))
     if len(problems) == 1:
         raise problems[0]
     if problems:
         raise CertInvalid("\n".join(map(str, problems)))
 
 
-def _check_pair(files: TlsFiles) -> None:
-    certificate = read_certificates(files.cert)[0]
-    if not keys_match(certificate, read_key(files.key)):
-        raise CertInvalid(f"the private key in {files.key} is not that of {files.cert}")
-    expired = certificate.not_valid_after_utc
-    if expired < datetime.now(UTC):
-        raise CertInvalid(f"{files.cert} expired on {expired:%Y-%m-%d}")
-
-
-def _check_ca(path: Path) -> None:
-    expired = max(certificate.not_valid_after_utc for certificate in read_certificates(path))
-    if expired < datetime.now(UTC):
-        raise CertInvalid(f"the CA in {path} expired on {expired:%Y-%m-%d}")
+def _expired(certificates: Sequence[x509.Certificate]) -> str:
+    """The day when the last of them expired; "" while there is one that has not."""
+    end = max(certificate.not_valid_after_utc for certificate in certificates)
+    return f"{end:%Y-%m-%d}" if end < datetime.now(UTC) else ""

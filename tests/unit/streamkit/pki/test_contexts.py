@@ -221,6 +221,20 @@ def test_a_missing_file_is_named(lab: Path, field: str) -> None:
         tunnel_server_context(broken)
 
 
+def test_all_that_is_wrong_with_the_files_comes_at_once(lab: Path, tmp_path: Path) -> None:
+    with pytest.raises(CertInvalid) as caught:
+        tunnel_server_context(files(tmp_path, "x"))
+    assert [line.split()[0] for line in str(caught.value).splitlines()] == [
+        str(tmp_path / name) for name in ("x.crt", "x.key", "ca.crt")
+    ]
+    issue_all(tmp_path, nodes=["n1"], days=0)
+    with pytest.raises(CertInvalid) as caught:
+        tunnel_client_context(replace(files(tmp_path, "edge-n1"), key=lab / "tunnel.key"))
+    first, second = str(caught.value).splitlines()
+    assert "is not that of" in first
+    assert "expired on" in second
+
+
 def test_a_missing_ca_of_the_api_clients_is_named(lab: Path) -> None:
     with pytest.raises(CertMissing, match="/nothing can't be read"):
         stream_server_context(files(lab, "stream"), lab / "nothing")
