@@ -120,7 +120,6 @@ def apiserver(layout: Layout) -> dict[str, Any]:
         "kubelet": {
             "cert": str(layout.pki / "apiserver-client.crt"),
             "key": str(layout.pki / "apiserver-client.key"),
-            "ca": str(layout.pki / "ca.crt"),
         },
         "nodes": nodes,
         "pods": [_pod("ghost", nodeName=OFFLINE_NODE), _pod("unscheduled")],

@@ -4,6 +4,7 @@ One line is printed for each part that starts. A lab belongs to its directory: i
 again there by other processes, whoever started it.
 """
 
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -55,6 +56,7 @@ class Environment:
             config=layout.edge_config,
             log=layout.logs / "edgestream.log",
         )
+        self._kubectl_log = layout.logs / "kubectl.log"
         self._services = (self._apiserver, self._cloud, self._edge)  # in the order of their start
         self._started: list[subprocess.Popen[bytes]] = []
 
@@ -136,6 +138,7 @@ class Environment:
             f"does not let kubectl reach pod {PODS[0].name}",
             self._cloud.log,
             self._apiserver.log,
+            self._kubectl_log,
         )
         _say("kubectl", f"{variables['KUBECTL']} reaches the pods through the tunnel")
         write_variables(here.env_file, variables)
@@ -146,18 +149,18 @@ class Environment:
         run(*issue, "--node", NODE_NAME, "--san", "127.0.0.1", "--san", "localhost")
 
     def _reaches_a_pod(self, kubectl: str) -> bool:
-        try:
+        with self._kubectl_log.open("wb") as log, contextlib.suppress(subprocess.TimeoutExpired):
             done = subprocess.run(
                 [kubectl, "logs", "--tail=1", PODS[0].name],
                 stdin=subprocess.DEVNULL,
-                capture_output=True,
+                stdout=subprocess.PIPE,
+                stderr=log,
                 env=ENVIRONMENT | self.layout.variables(),
                 timeout=KUBECTL_TIMEOUT,
                 check=False,
             )
-        except subprocess.TimeoutExpired:
-            return False
-        return done.returncode == 0 and bool(done.stdout)
+            return done.returncode == 0 and bool(done.stdout)
+        return False
 
     def _clear(self) -> bool:
         """Remove every trace but the certificates, and say whether there was any."""
