@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import trustme
+from yarl import URL
 
 from lab.apiserver.config import Config
 from lab.apiserver.server import ApiServer
@@ -264,3 +266,63 @@ class Kubectl:
             with suppress(ProcessLookupError):
                 process.kill()
         return Outcome(process.returncode, out.decode(), err.decode())
+
+
+class RestClient:
+    """Plain requests to the stand-in, as the user ``admin`` or as whoever ``headers`` say."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+        self._session, self.url = session, url
+
+    async def raw(self, method: str, path: str, **more: Any) -> tuple[int, bytes, Any]:
+        """Status, body and headers; the path goes out as it is."""
+        target = URL(self.url + path, encoded=True)
+        async with asyncio.timeout(LIMIT), self._session.request(method, target, **more) as got:
+            return got.status, await got.read(), got.headers
+
+    async def lines(self, path: str) -> AsyncIterator[bytes]:
+        """The lines of an answer that goes on."""
+        async with self._session.get(URL(self.url + path, encoded=True)) as answer:
+            async for line in answer.content:
+                yield line
+
+    async def __call__(self, method: str, path: str, **more: Any) -> tuple[int, Any]:
+        """Status and the JSON document."""
+        status, body, _ = await self.raw(method, path, **more)
+        return status, json.loads(body)
+
+
+@asynccontextmanager
+async def rest_client(
+    keys: Keys, url: str, *, user: str | None = "user"
+) -> AsyncIterator[RestClient]:
+    """A client with a certificate, or without one."""
+    connector = aiohttp.TCPConnector(ssl=client_context(keys, user=user))
+    async with aiohttp.ClientSession(connector=connector) as session:
+        yield RestClient(session, url)
+
+
+def client_context(keys: Keys, *, user: str | None = "user") -> ssl.SSLContext:
+    """TLS as a client of the stand-in speaks it."""
+    context = ssl.create_default_context(cafile=str(keys.ca_file))
+    if user:
+        context.load_cert_chain(keys.cert(user), keys.key(user))
+    return context
+
+
+@asynccontextmanager
+async def raw_client(
+    keys: Keys, url: str
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A bare TLS connection to the stand-in."""
+    port = URL(url).port
+    async with asyncio.timeout(LIMIT):
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=client_context(keys), ssl_shutdown_timeout=1
+        )
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
