@@ -21,9 +21,26 @@ class Session(ABC):
     is_text: bool
     """Whether messages travel in text frames (v1) or in binary ones."""
 
+    can_resume = False
+    """Whether the channels can go on over another tunnel."""
+
     def __init__(self) -> None:
         self.output_ready: Callable[[], None] = lambda: None
         """Set by the adapter: called when there may be something to send."""
+        self.drained: Callable[[str], None] = lambda sentence: None
+        """Set by an edge: called when the cloud asks it to dial again."""
+
+    @abstractmethod
+    def attach(self) -> None:
+        """A tunnel begins to carry the session."""
+
+    @abstractmethod
+    def detach(self) -> None:
+        """The tunnel is gone; the session waits for another, or is closed."""
+
+    @abstractmethod
+    def round_trip_measured(self, seconds: float) -> None:
+        """How long a message takes to the peer and back."""
 
     @abstractmethod
     def message_received(self, payload: bytes) -> None:

@@ -75,6 +75,15 @@ class V1Session(Session):
     def channel_count(self) -> int:
         return len(self._channels)
 
+    def attach(self) -> None:
+        self.output_ready()
+
+    def detach(self) -> None:
+        """Nothing can be kept for another tunnel: the owner closes the session."""
+
+    def round_trip_measured(self, seconds: float) -> None:
+        """v1 has no window that could grow with the link."""
+
     def next_message(self) -> bytes | None:
         message = self.mux.next_message()
         for channel in tuple(self.paused):

@@ -61,4 +61,11 @@ class HangUp:
     sentence: str
 
 
-Event = Opened | Refused | Headed | Received | Ended | WasReset | HangUp
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """The peer wants the edge to dial again soon; what runs goes on until it ends."""
+
+    sentence: str
+
+
+Event = Opened | Refused | Headed | Received | Ended | WasReset | HangUp | Drained

@@ -1,0 +1,230 @@
+"""v2 sessions: channels that survive a lost tunnel."""
+
+import logging
+import time
+from collections.abc import Callable
+
+from streamkit.errors import (
+    ChannelError,
+    ChannelReset,
+    LocalProtocolError,
+    StreamError,
+    TunnelClosed,
+)
+from streamkit.session.channel import HIGH_WATER, LOW_WATER, Channel, ChannelHandler
+from streamkit.session.session import ChannelAcceptor, CloudSession, Session
+from streamkit.wire.events import Drained, Ended, Event, Headed, Opened, Received, WasReset
+from streamkit.wire.exchange import RequestHead, ResponseHead
+from streamkit.wire.v2 import V2Cloud, V2Edge, V2Mux, V2Settings
+
+log = logging.getLogger(__name__)
+
+
+class V2Channel(Channel):
+    """One channel of a v2 session."""
+
+    def __init__(self, channel_id: int, request: RequestHead, session: "V2Session") -> None:
+        super().__init__(channel_id, request)
+        self._session = session
+        self._is_ended_here = False
+        self._is_ended_there = False
+        self.is_open = True
+
+    def send_head(self, head: ResponseHead) -> None:
+        if self.is_open:
+            self._session.send_head(self.channel_id, head)
+
+    def write(self, data: bytes | memoryview) -> None:
+        if not self.is_open:
+            return
+        self._session.mux.send_data(self.channel_id, data)
+        self._session.output_ready()
+        if not self.is_paused and self._session.mux.backlog(self.channel_id) > HIGH_WATER:
+            self.is_paused = True
+            self._session.paused.add(self)
+            self.handler.pause_writing()
+
+    def end(self) -> None:
+        if self.is_open:
+            self._session.mux.send_end(self.channel_id)
+            self._session.output_ready()
+            self._is_ended_here = True
+            self._finish_if_ended()
+
+    def end_received(self) -> None:
+        """The peer's direction is complete."""
+        self.handler.end_received()
+        self._is_ended_there = True
+        self._finish_if_ended()
+
+    def _finish_if_ended(self) -> None:
+        # The mux keeps what the peer has not acknowledged; the application has nothing left to do.
+        if self._is_ended_here and self._is_ended_there:
+            self.finish()
+
+    def reset(self, error: StreamError) -> None:
+        if self.finish():
+            self._session.mux.send_reset(self.channel_id, error.code, str(error))
+            self._session.output_ready()
+
+    def consumed(self, size: int) -> None:
+        self._session.mux.consumed(self.channel_id, size)
+        self._session.output_ready()
+
+    def finish(self) -> bool:
+        """Leave the channel table; whether this is the first time."""
+        was_open, self.is_open = self.is_open, False
+        self._session.forget(self)
+        return was_open
+
+    def fail(self, error: StreamError) -> None:
+        """The channel is lost: the handler hears why, once."""
+        if self.finish():
+            self.handler.reset_received(error)
+
+    def resume_if_drained(self) -> None:
+        """Let the handler write on, once the queue is short again."""
+        if self._session.mux.backlog(self.channel_id) <= LOW_WATER:
+            self.is_paused = False
+            self._session.paused.discard(self)
+            self.handler.resume_writing()
+
+
+class V2Session(Session):
+    """What both sides share. Between tunnels the channels wait, up to ``resume_timeout``."""
+
+    is_text = False
+    can_resume = True
+
+    def __init__(self, mux: V2Mux, settings: V2Settings) -> None:
+        super().__init__()
+        self.mux = mux
+        self.settings = settings
+        self.paused: set[V2Channel] = set()
+        self._channels: dict[int, V2Channel] = {}
+        self._error: StreamError | None = None
+
+    @property
+    def channel_count(self) -> int:
+        return len(self._channels)
+
+    def attach(self) -> None:
+        self.mux.attach()
+        self.output_ready()
+
+    def detach(self) -> None:
+        self.mux.detach()
+
+    def round_trip_measured(self, seconds: float) -> None:
+        self.mux.rtt = seconds
+
+    def next_message(self) -> bytes | None:
+        message = self.mux.next_message()
+        for channel in tuple(self.paused):
+            channel.resume_if_drained()
+        return message
+
+    def message_received(self, payload: bytes) -> None:
+        for event in self.mux.receive(payload):
+            self._handle(event)
+        self.output_ready()
+
+    def close(self, error: StreamError) -> None:
+        if self._error is None:
+            self._error = error
+            for channel in tuple(self._channels.values()):
+                channel.fail(error)
+
+    def send_head(self, channel_id: int, head: ResponseHead) -> None:
+        """Send an answer's head, where this side answers."""
+        raise LocalProtocolError("the cloud sends no head")
+
+    def forget(self, channel: V2Channel) -> None:
+        """A channel leaves the table."""
+        if self._channels.get(channel.channel_id) is channel:
+            del self._channels[channel.channel_id]
+            self.paused.discard(channel)
+
+    def _handle(self, event: Event) -> None:
+        """Pass one event of a channel on. Events of channels that are gone are void."""
+        match event:
+            case Received(channel_id, data):
+                if channel := self._channels.get(channel_id):
+                    channel.handler.data_received(data)
+            case Headed(channel_id, head):
+                if channel := self._channels.get(channel_id):
+                    channel.handler.head_received(head)
+            case Ended(channel_id):
+                if channel := self._channels.get(channel_id):
+                    channel.end_received()
+            case WasReset(channel_id, code, sentence):
+                if channel := self._channels.get(channel_id):
+                    channel.fail(_reset_error(code, sentence))
+            case Drained(sentence):
+                self.drained(sentence)
+            case _:
+                log.warning("a peer sent an event that has no place here: %s", type(event).__name__)
+
+
+def _reset_error(code: str, sentence: str) -> StreamError:
+    if code == TunnelClosed.code:
+        return TunnelClosed(sentence)
+    return ChannelReset(sentence) if code == ChannelReset.code else ChannelError(sentence)
+
+
+class V2CloudSession(V2Session, CloudSession):
+    """Opens channels towards our own edge."""
+
+    def __init__(
+        self, token: str, settings: V2Settings, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._cloud_mux = V2Cloud(token, settings, clock)
+        super().__init__(self._cloud_mux, settings)
+        self.token = token
+
+    def open(self, request: RequestHead, handler: ChannelHandler) -> Channel:
+        if self._error is not None:
+            raise self._error
+        channel = V2Channel(self._cloud_mux.open(request), request, self)
+        channel.handler = handler
+        self._channels[channel.channel_id] = channel
+        self.output_ready()
+        if not request.is_upgrade:
+            channel.end()
+        return channel
+
+    def drain(self, sentence: str) -> None:
+        """Ask the edge to dial again soon; what runs goes on."""
+        self._cloud_mux.send_drain(sentence)
+        self.output_ready()
+
+
+class V2EdgeSession(V2Session):
+    """Hands each channel that the cloud opens to the acceptor."""
+
+    def __init__(
+        self,
+        acceptor: ChannelAcceptor,
+        settings: V2Settings,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._edge_mux = V2Edge(settings, clock)
+        super().__init__(self._edge_mux, settings)
+        self._acceptor = acceptor
+
+    @property
+    def token(self) -> str:
+        """The session's name, as the cloud gave it; empty before the first greeting."""
+        return self._edge_mux.session
+
+    def send_head(self, channel_id: int, head: ResponseHead) -> None:
+        self._edge_mux.send_head(channel_id, head)
+        self.output_ready()
+
+    def _handle(self, event: Event) -> None:
+        if isinstance(event, Opened):
+            channel = V2Channel(event.channel_id, event.request, self)
+            self._channels[event.channel_id] = channel
+            channel.handler = self._acceptor(channel)
+        else:
+            super()._handle(event)

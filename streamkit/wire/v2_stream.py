@@ -1,0 +1,208 @@
+"""One direction of a v2 channel, as its sender and as its receiver keep it.
+
+A direction is a row of units, numbered from 0: its opening (OPEN or HEAD), then every data byte,
+then its END. A *position* is the number of units before it. The sender keeps what the receiver has
+not consumed, so that all of it can be sent again on a new tunnel, from any position on.
+"""
+
+from collections import deque
+
+from streamkit.errors import RemoteProtocolError
+
+OPENING_UNITS = 1
+
+
+class SendStream:
+    """What is queued, what is sent, what is acknowledged. Positions: acked <= sent <= total."""
+
+    __slots__ = (
+        "_sent_pieces",
+        "_unsent",
+        "acked",
+        "is_ended",
+        "limit",
+        "opening",
+        "sent",
+        "total",
+    )
+
+    def __init__(self) -> None:
+        self.opening: bytes | None = None
+        self.acked = self.sent = self.total = 0
+        self.limit = 0
+        self.is_ended = False
+        self._unsent: deque[memoryview] = deque()
+        self._sent_pieces: deque[memoryview] = deque()
+
+    @property
+    def backlog(self) -> int:
+        """Units queued and not yet sent."""
+        return self.total - self.sent
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the peer has consumed everything, the end included."""
+        return self.is_ended and self.acked == self.total
+
+    @property
+    def has_turn(self) -> bool:
+        """Whether something may be sent now. Only data waits for the window."""
+        if self.opening is None or self.sent == self.total:
+            return False
+        return self.sent == 0 or not self._unsent or self.sent < self.limit
+
+    def open(self, message: bytes) -> None:
+        """Queue the opening message."""
+        self.opening = message
+        self.total += OPENING_UNITS
+
+    def append(self, data: bytes | memoryview) -> None:
+        """Queue data bytes. They must not change afterwards."""
+        if len(data):
+            self._unsent.append(memoryview(data))
+            self.total += len(data)
+
+    def end(self) -> None:
+        """Queue the end."""
+        if not self.is_ended:
+            self.is_ended = True
+            self.total += 1
+
+    def take(self, most: int) -> memoryview | bytes:
+        """Move up to ``most`` data bytes, within the window, from unsent to sent."""
+        most = min(most, self.limit - self.sent)
+        pieces = []
+        taken = 0
+        while self._unsent and taken < most:
+            piece = self._unsent.popleft()
+            if len(piece) > most - taken:
+                self._unsent.appendleft(piece[most - taken :])
+                piece = piece[: most - taken]
+            pieces.append(piece)
+            taken += len(piece)
+        self.sent += taken
+        self._sent_pieces.extend(pieces)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    @property
+    def has_data(self) -> bool:
+        """Whether data bytes wait to be sent, window or not."""
+        return bool(self._unsent)
+
+    def acknowledge(self, consumed: int, limit: int) -> None:
+        """The peer has consumed up to a position, and takes data up to a limit.
+
+        Raises RemoteProtocolError where it claims units that were never sent.
+        """
+        if consumed > self.sent:
+            raise RemoteProtocolError("the peer acknowledges what was never sent")
+        self.limit = max(self.limit, limit)
+        if consumed > self.acked:
+            self._drop_data(_data_units(consumed, self) - _data_units(self.acked, self))
+            self.acked = consumed
+
+    def rewind(self, received: int) -> None:
+        """Send again from what the peer has received.
+
+        Raises RemoteProtocolError for a position that can't be served.
+        """
+        if not self.acked <= received <= self.sent:
+            raise RemoteProtocolError("the peer resumes at a position that is not held")
+        back = _data_units(self.sent, self) - _data_units(received, self)
+        while back > 0:
+            piece = self._sent_pieces.pop()
+            if len(piece) > back:
+                self._sent_pieces.append(piece[:-back])
+                piece = piece[-back:]
+            self._unsent.appendleft(piece)
+            back -= len(piece)
+        self.sent = received
+
+    def clear(self) -> None:
+        """Forget all data."""
+        self._unsent.clear()
+        self._sent_pieces.clear()
+
+    def _drop_data(self, size: int) -> None:
+        while size > 0:
+            piece = self._sent_pieces.popleft()
+            if len(piece) > size:
+                self._sent_pieces.appendleft(piece[size:])
+                return
+            size -= len(piece)
+
+
+def _data_units(position: int, stream: SendStream) -> int:
+    """How many data bytes lie before a position."""
+    beyond_end = stream.is_ended and position == stream.total
+    return max(0, position - OPENING_UNITS - int(beyond_end))
+
+
+class ReceiveStream:
+    """What has come, what the application has consumed, and how far the peer may send."""
+
+    __slots__ = ("_announced", "_consumed_data", "_mark", "is_ended", "received", "window")
+
+    def __init__(self, window: int) -> None:
+        self.received = 0
+        self.is_ended = False
+        self.window = window
+        self._consumed_data = 0
+        self._mark = (0, 0.0)
+        self._announced = self.limit
+
+    @property
+    def consumed(self) -> int:
+        """The position up to which the application has taken everything."""
+        if self.received == 0:
+            return 0
+        data = self.received - OPENING_UNITS - int(self.is_ended)
+        if self._consumed_data < data:
+            return OPENING_UNITS + self._consumed_data
+        return self.received
+
+    @property
+    def limit(self) -> int:
+        """The position up to which data is welcome."""
+        return OPENING_UNITS + self._consumed_data + self.window
+
+    def receive_opening(self) -> None:
+        """Raises RemoteProtocolError for a second one."""
+        if self.received:
+            raise RemoteProtocolError("a channel was opened twice")
+        self.received = OPENING_UNITS
+
+    def receive_data(self, size: int) -> None:
+        """Raises RemoteProtocolError for data before the opening, behind the end, or unasked."""
+        if not self.received or self.is_ended:
+            raise RemoteProtocolError("data came before a channel's opening or behind its end")
+        self.received += size
+        if self.received > self.limit:
+            raise RemoteProtocolError("data came beyond the window")
+
+    def receive_end(self) -> None:
+        """Raises RemoteProtocolError for an end before the opening, and for a second one."""
+        if not self.received or self.is_ended:
+            raise RemoteProtocolError("an end came before a channel's opening or twice")
+        self.is_ended = True
+        self.received += 1
+
+    def consume(self, size: int, *, now: float, rtt: float, max_window: int) -> bool:
+        """The application took that many bytes; whether the peer should hear of it now.
+
+        The window grows while a whole one is consumed in less than two round trips: then it is what
+        limits the sender.
+        """
+        self._consumed_data += size
+        position, since = self._mark
+        if self._consumed_data - position >= self.window:
+            if now - since < 2 * rtt and self.window < max_window:
+                self.window = min(2 * self.window, max_window)
+            self._mark = (self._consumed_data, now)
+        is_last = self.is_ended and self.consumed == self.received
+        return is_last or self.limit - self._announced >= self.window // 4
+
+    def announce(self) -> tuple[int, int]:
+        """Consumed position and limit, to be sent now."""
+        self._announced = self.limit
+        return self.consumed, self._announced
