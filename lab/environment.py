@@ -129,11 +129,12 @@ class Environment:
             process = service.start()
             self._started.append(process)
             variables[service.pid_variable] = str(process.pid)
-            service.wait_until(service.listens, LISTEN_TIMEOUT, "does not listen")
+            service.wait_until(service.listens, process, LISTEN_TIMEOUT, "does not listen")
             ports = ", ".join(f"{port}" for port in service.ports) or "none"
             _say(service.name, f"pid {process.pid}, ports: {ports}")
         self._edge.wait_until(
             lambda: self._reaches_a_pod(variables["KUBECTL"]),
+            self._started[-1],
             CONNECT_TIMEOUT,
             f"does not let kubectl reach pod {PODS[0].name}",
             self._cloud.log,
@@ -171,6 +172,7 @@ class Environment:
         for service in reversed(self._services):  # the edge first: nothing redials in vain
             found = service.end() or found
         for process in self._started:
+            process.kill()  # one that was started just now could not be told by its command line
             process.wait(STOP_TIMEOUT)
         self._started.clear()
         self._containerd.down()

@@ -63,7 +63,12 @@ class Service:
         return [pid for pid in leftovers.all_pids() if self._is_run_by(pid)]
 
     def wait_until(
-        self, ready: Callable[[], bool], timeout: float, fault: str, *more_logs: Path
+        self,
+        ready: Callable[[], bool],
+        process: subprocess.Popen[bytes],
+        timeout: float,
+        fault: str,
+        *more_logs: Path,
     ) -> None:
         """Wait, ``timeout`` seconds at most; PartFailed if it ends or is not ready by then.
 
@@ -71,7 +76,7 @@ class Service:
         """
         deadline = time.monotonic() + timeout
         while not ready():
-            if not self.pids():
+            if process.poll() is not None:
                 raise PartFailed(f"{self.name} ended", self.log, *more_logs)
             if time.monotonic() > deadline:
                 sentence = f"{self.name} {fault} after {timeout:g} s"

@@ -138,7 +138,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 def test_service_is_found_and_ended(service: Service) -> None:
     with service.start() as process:
-        assert service.pids() == [process.pid]
+        wait_until(lambda: service.pids() == [process.pid])
         wait_until(lambda: service.log.read_text() == "here I am\n")
         assert service.end()
         assert process.wait(DEADLINE) == -signal.SIGTERM
@@ -149,7 +149,7 @@ def test_service_is_found_and_ended(service: Service) -> None:
 def test_service_started_by_hand_counts_too(service: Service) -> None:
     command = [*service.command, "--config", service.config.name]
     with subprocess.Popen(command, cwd=service.config.parent, stdout=subprocess.DEVNULL) as process:
-        assert service.pids() == [process.pid]
+        wait_until(lambda: service.pids() == [process.pid])
         service.end()
         assert process.wait(DEADLINE) == -signal.SIGTERM
 
@@ -168,14 +168,14 @@ def test_service_that_ends_early_is_reported_with_its_last_words(service: Servic
         process.kill()
         process.wait(DEADLINE)
         with pytest.raises(PartFailed, match="waiter ended") as caught:
-            service.wait_until(lambda: False, DEADLINE, "does not listen")
+            service.wait_until(lambda: False, process, DEADLINE, "does not listen")
     assert "here I am" in caught.value.last_words()
 
 
 def test_service_that_is_never_ready_is_reported(service: Service) -> None:
     process = service.start()
     with pytest.raises(PartFailed, match=r"waiter does not listen after 0\.1 s"):
-        service.wait_until(lambda: False, 0.1, "does not listen")
+        service.wait_until(lambda: False, process, 0.1, "does not listen")
     process.kill()
     process.wait(DEADLINE)
 
