@@ -1,0 +1,197 @@
+"""One HTTP/1.1 request to a server next door: the runtime's streaming server or a local kubelet.
+
+The socket is used directly, without a transport between: a transport that fails to write also
+throws away what it has not read, and the last output of a process would be lost whenever its stdin
+is closed first.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator
+from typing import Self
+
+import h11
+
+from streamkit.errors import BadRequest, IncompleteAnswer, StreamingDialFailed
+from streamkit.http.answer import text_headers
+from streamkit.wire.exchange import RequestHead, ResponseHead
+
+MAX_HEAD = 1 << 20
+"""Bytes of a response head, as much as a kubelet takes for a request's."""
+
+READ_SIZE = 1 << 16
+"""Bytes of one read, the largest piece that is ever held here."""
+
+
+class BackendConnection:
+    """A connection that carries one request and its answer.
+
+    Use: ``dial``, ``send_head``, perhaps ``send_body`` and ``end_body``, ``response_head``, then
+    either ``body`` or, after a 101, ``read``, ``write`` and ``write_eof``. The two directions are
+    independent of each other; each is for one task at a time. Nothing is read ahead, so a reader
+    that pauses stops the server. Cancelling any wait is safe if ``close`` follows.
+
+    Up to and including ``response_head`` a failure is a ``StreamingDialFailed`` whose sentence is
+    what Go's HTTP client says; later ones are an ``IncompleteAnswer``.
+    """
+
+    def __init__(self, sock: socket.socket, peer: str) -> None:
+        self._socket = sock
+        self._peer = peer
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+        self._unread = b""
+
+    @classmethod
+    async def dial(cls, address: str, port: int, *, deadline: float) -> Self:
+        """Connect within ``deadline`` seconds."""
+        is_ipv6 = ":" in address
+        peer = f"[{address}]:{port}" if is_ipv6 else f"{address}:{port}"
+        try:
+            sock = socket.socket(socket.AF_INET6 if is_ipv6 else socket.AF_INET)
+        except OSError as error:
+            raise StreamingDialFailed(f"dial tcp {peer}: {_reason(error)}") from error
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            async with asyncio.timeout(deadline):
+                await asyncio.get_running_loop().sock_connect(sock, (address, port))
+        except TimeoutError as error:
+            sock.close()
+            raise StreamingDialFailed(f"dial tcp {peer}: i/o timeout") from error
+        except OSError as error:
+            sock.close()
+            raise StreamingDialFailed(f"dial tcp {peer}: connect: {_reason(error)}") from error
+        except BaseException:
+            sock.close()
+            raise
+        return cls(sock, peer)
+
+    async def send_head(self, request: RequestHead, *, has_body: bool = False) -> None:
+        """Send method, target and headers; Host is this server. Raises BadRequest for bad ones.
+
+        Without a body, which the headers have to announce, the request ends here.
+        """
+        headers = [("Host", self._peer), *request.headers]
+        try:
+            head = h11.Request(
+                method=request.method.encode("latin-1"),
+                target=request.target.encode("latin-1"),
+                headers=[(name.encode("latin-1"), v.encode("latin-1")) for name, v in headers],
+            )
+            data = self._http.send(head)
+            if not has_body:
+                data = (data or b"") + (self._http.send(h11.EndOfMessage()) or b"")
+        except (h11.LocalProtocolError, UnicodeEncodeError) as error:
+            raise BadRequest("the request's head is not valid HTTP") from error
+        await self._send_request(data)
+
+    async def send_body(self, data: bytes) -> None:
+        """Send more of the request's body. Raises BadRequest if that is more than announced."""
+        try:
+            framed = self._http.send(h11.Data(data))
+        except h11.LocalProtocolError as error:
+            raise BadRequest("the request's body is longer than its head says") from error
+        await self._send_request(framed)
+
+    async def end_body(self) -> None:
+        """The request is complete. Raises BadRequest if its head announced more."""
+        try:
+            framed = self._http.send(h11.EndOfMessage())
+        except h11.LocalProtocolError as error:
+            raise BadRequest("the request's body is shorter than its head says") from error
+        await self._send_request(framed)
+
+    async def response_head(self) -> ResponseHead:
+        """Status and headers, every line as it came; interim answers are skipped."""
+        data: bytes | None = None
+        while True:
+            try:
+                event = self._http.next_event()
+            except h11.RemoteProtocolError as error:
+                broken = "unexpected EOF" if data == b"" else "malformed HTTP response"
+                raise StreamingDialFailed(broken) from error
+            if event is h11.NEED_DATA:
+                try:
+                    data = await self._receive()
+                except OSError as error:
+                    raise StreamingDialFailed(
+                        f"read tcp {self._route()}: read: {_reason(error)}"
+                    ) from error
+                self._http.receive_data(data)
+            elif isinstance(event, h11.InformationalResponse | h11.Response) and (
+                event.status_code >= 200 or event.status_code == 101
+            ):
+                self._unread = self._http.trailing_data[0] if event.status_code == 101 else b""
+                reason = event.reason.decode("latin-1")
+                return ResponseHead(event.status_code, text_headers(event), reason)
+            elif not isinstance(event, h11.InformationalResponse):
+                raise StreamingDialFailed("unexpected EOF")
+
+    async def body(self) -> AsyncIterator[bytes]:
+        """The answer's body without its framing, in pieces of 64 KiB at most, to its true end."""
+        while True:
+            try:
+                event = self._http.next_event()
+                if event is h11.NEED_DATA:
+                    self._http.receive_data(await self._receive())
+                    continue
+            except (h11.RemoteProtocolError, OSError) as error:
+                raise IncompleteAnswer(f"the answer of {self._peer} broke off") from error
+            if not isinstance(event, h11.Data):
+                return
+            yield bytes(event.data)
+
+    async def read(self) -> bytes:
+        """The next raw bytes, 64 KiB at most; empty at the server's end."""
+        if self._unread:
+            data, self._unread = self._unread, b""
+            return data
+        try:
+            return await self._receive()
+        except OSError as error:
+            raise IncompleteAnswer(
+                f"the connection to {self._peer} broke: {_reason(error)}"
+            ) from error
+
+    async def write(self, data: bytes) -> None:
+        """Send raw bytes; waits for as long as the server does not read."""
+        try:
+            await asyncio.get_running_loop().sock_sendall(self._socket, data)
+        except OSError as error:
+            raise IncompleteAnswer(
+                f"the connection to {self._peer} broke: {_reason(error)}"
+            ) from error
+
+    def write_eof(self) -> None:
+        """Half-close: the server reads the end, and may go on to write."""
+        with contextlib.suppress(OSError):  # the server was faster; reading tells how it ended
+            self._socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Drop the connection at once, both ways. Idempotent."""
+        self._socket.close()
+
+    async def _receive(self) -> bytes:
+        return await asyncio.get_running_loop().sock_recv(self._socket, READ_SIZE)
+
+    async def _send_request(self, data: bytes | None) -> None:
+        try:
+            await asyncio.get_running_loop().sock_sendall(self._socket, data or b"")
+        except OSError as error:
+            raise StreamingDialFailed(
+                f"error sending request: write tcp {self._route()}: write: {_reason(error)}"
+            ) from error
+
+    def _route(self) -> str:
+        """Both ends, as Go names a connection."""
+        try:
+            host, port = self._socket.getsockname()[:2]
+        except OSError:
+            return self._peer
+        return f"[{host}]:{port}->{self._peer}" if ":" in host else f"{host}:{port}->{self._peer}"
+
+
+def _reason(error: OSError) -> str:
+    return os.strerror(error.errno).lower() if error.errno and error.errno > 0 else "no such host"
