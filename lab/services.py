@@ -99,8 +99,6 @@ class Service:
 
     def _is_run_by(self, pid: int) -> bool:
         arguments = leftovers.arguments_of(pid)
-        if not set(self.command[1:]) <= set(arguments):
-            return False
         named = [value for option, value in pairwise(arguments) if option == "--config"]
         named += [each.removeprefix("--config=") for each in arguments if "--config=" in each]
         with contextlib.suppress(OSError):  # it may end at any time
