@@ -1,5 +1,6 @@
 """Talking to a program: type something, wait for an answer, see it end."""
 
+import codecs
 import contextlib
 import os
 import re
@@ -17,10 +18,16 @@ from lab.programs import LabError
 CHUNK = 65536
 END_TIMEOUT = 5.0
 
+# What a program says to the terminal and not to its user, also where it has just begun to. Some of
+# it is questions, which our own terminal would answer as if somebody typed.
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_BEGUN = re.compile(r"\x1b(\[[0-9;?]*)?\Z")
+
 
 class Conversation:
     """A running program, on a terminal of its own or on pipes, whose output is shown as it comes.
 
+    ``output`` is all of it so far, without what is meant for the terminal only.
     Use it as a context manager: the program has ended when the block is left.
     """
 
@@ -37,6 +44,8 @@ class Conversation:
         """
         self.output = ""
         self._seen = 0  # how much of the output has been waited for
+        self._begun = ""  # what may become a message to the terminal
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         stderr: int | None = None
         if terminal:
             self._out, stdin = os.openpty()
@@ -63,6 +72,8 @@ class Conversation:
         self._process.wait(END_TIMEOUT)
         os.close(self._in)
         os.close(self._out)
+        if self.output and not self.output.endswith("\n"):
+            print(flush=True)
 
     def type(self, text: str) -> None:
         """Give it some input."""
@@ -110,7 +121,9 @@ class Conversation:
         data = b""
         with contextlib.suppress(OSError):  # a terminal that nobody has open any more
             data = os.read(self._out, CHUNK)
-        text = data.decode(errors="replace").replace("\r\n", "\n")
+        text = _CONTROL.sub("", self._begun + self._decode(data))
+        self._begun = begun[0] if (begun := _BEGUN.search(text)) else ""
+        text = text.removesuffix(self._begun).replace("\r\n", "\n")
         self.output += text
         sys.stdout.write(text)
         sys.stdout.flush()

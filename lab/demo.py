@@ -64,8 +64,7 @@ class _Demo:
     def logs(self) -> str:
         """The last lines, and then all of them, with none missing."""
         _show("kubectl logs talker --tail=5")
-        text = self._run("logs", "talker", "--tail=5").stdout.decode()
-        print(text, end="")
+        text = self._run("logs", "talker", "--tail=5", show=True).stdout.decode()
         _require(len(_numbers(text)) == 5, "those are not the five lines asked for")
         _show("kubectl logs talker | wc -l")
         numbers = _numbers(self._run("logs", "talker").stdout.decode())
@@ -92,8 +91,7 @@ class _Demo:
         """The remote command's exit code becomes kubectl's."""
         _show("kubectl exec shell -- sh -c 'echo hello from $(hostname); exit 7'; echo $?")
         script = "echo hello from $(hostname); exit 7"
-        done = self._run("exec", "shell", "--", "sh", "-c", script, expected=7)
-        print(done.stdout.decode(), end="")
+        done = self._run("exec", "shell", "--", "sh", "-c", script, expected=7, show=True)
         print(done.returncode)
         _require(done.stdout == b"hello from shell\n", "that is not what the command printed")
         return "exit code 7 came through"
@@ -140,17 +138,22 @@ class _Demo:
         return "the container's own process answered"
 
     def _run(
-        self, *arguments: str, stdin: bytes = b"", expected: int = 0
+        self, *arguments: str, stdin: bytes = b"", expected: int = 0, show: bool = False
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run kubectl to its end; its stderr is shown. LabError for another exit code."""
+        """Run kubectl to its end, and show what it printed; its stdout only if it is asked for.
+
+        Raises LabError for another exit code than the one expected.
+        """
         done = subprocess.run(
             [self._kubectl, *arguments],
             input=stdin,
-            stdout=subprocess.PIPE,
+            capture_output=True,
             env=self._environment,
             timeout=COMMAND_TIMEOUT,
             check=False,
         )
+        shown = done.stdout + done.stderr if show else done.stderr
+        print(shown.decode(errors="replace"), end="")
         _require(
             done.returncode == expected,
             f"kubectl {arguments[0]} ended with exit code {done.returncode}, not {expected}",

@@ -45,3 +45,12 @@ def test_an_answer_that_does_not_come_is_an_error() -> None:
         pytest.raises(LabError, match=r"was not seen within 0\.1 s"),
     ):
         talk.wait_for("anything", 0.1)
+
+
+def test_messages_to_the_terminal_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    script = r"printf 'a\033[6nb\033['; read -r go; printf 'Jc\n'"
+    with Conversation(["sh", "-c", script], ENVIRONMENT) as talk:
+        talk.wait_for("^ab$", DEADLINE)
+        talk.type("go\n")
+        assert talk.finish(DEADLINE) == 0
+    assert capsys.readouterr().out == "abc\n"
