@@ -1,1 +1,12 @@
-"""The kubelet service: answers kubelet requests in process; it listens on nothing."""
+"""The kubelet service: answers the API server's requests to this node, and listens nowhere.
+
+A request comes as an ``Exchange`` to a ``KubeletHandler``, by way of ``serve.answer``, which turns
+errors into answers. There are two handlers:
+
+* ``CriBackend`` routes to one small module per path (``router``, then ``container_logs``,
+  ``remote_command``, ``port_forward``, ``health``), which ask the runtime (``edgestream.cri``) and
+  relay its streaming server (``runtime_stream``);
+* ``KubeletBackend`` puts the same request to a kubelet on this host.
+
+Both reach their servers by ``backend_connection`` and pass answers on by ``relay``.
+"""

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Self
 
 import h11
@@ -129,7 +129,7 @@ class BackendConnection:
             elif not isinstance(event, h11.InformationalResponse):
                 raise StreamingDialFailed("unexpected EOF")
 
-    async def body(self) -> AsyncIterator[bytes]:
+    async def body(self) -> AsyncGenerator[bytes, None]:
         """The answer's body without its framing, in pieces of 64 KiB at most, to its true end."""
         while True:
             try:

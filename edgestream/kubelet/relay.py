@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from edgestream.kubelet.backend_connection import BackendConnection
@@ -51,8 +51,9 @@ async def relay_answer(
     Raises IncompleteAnswer if the body breaks off.
     """
     await exchange.send_head(ResponseHead(head.status, end_to_end(head.headers), head.reason))
-    async for data in connection.body():
-        await exchange.write(data)
+    async with aclosing(connection.body()) as body:
+        async for data in body:
+            await exchange.write(data)
     await exchange.end()
 
 
