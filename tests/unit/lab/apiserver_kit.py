@@ -1,9 +1,12 @@
 """What the tests of the API-server stand-in share: keys, a scripted kubelet, a kubectl to run."""
 
 import asyncio
+import fcntl
 import json
 import os
 import ssl
+import struct
+import termios
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -243,16 +246,17 @@ class Kubectl:
         }
         (self.home / "config").write_text(json.dumps(config))
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Nothing of the caller's but its PATH."""
+        config = str(self.home / "config")
+        return {"HOME": str(self.home), "KUBECONFIG": config, "PATH": os.environ["PATH"]}
+
     async def start(self, *arguments: str, stdin: int = asyncio.subprocess.DEVNULL) -> Any:
         """Start a command whose streams are pipes."""
-        environment = {
-            "HOME": str(self.home),
-            "KUBECONFIG": str(self.home / "config"),
-            "PATH": os.environ["PATH"],
-        }
         pipe = asyncio.subprocess.PIPE
         return await asyncio.create_subprocess_exec(
-            self.binary, *arguments, stdin=stdin, stdout=pipe, stderr=pipe, env=environment
+            self.binary, *arguments, stdin=stdin, stdout=pipe, stderr=pipe, env=self.environment
         )
 
     async def __call__(self, *arguments: str, data: bytes | None = None) -> Outcome:
@@ -326,3 +330,47 @@ async def raw_client(
         writer.close()
         with suppress(OSError):
             await writer.wait_closed()
+
+
+class Terminal:
+    """A pseudo-terminal with a command in it, and what the command showed there so far."""
+
+    def __init__(self, master: int, process: asyncio.subprocess.Process) -> None:
+        self._master = master
+        self.process = process
+        self.shown = b""
+
+    def type(self, text: str) -> None:
+        """Type on the keyboard."""
+        os.write(self._master, text.encode())
+
+    async def wait_for(self, text: str) -> None:
+        """Wait until the text is shown; fails if it is not shown in time."""
+        async with asyncio.timeout(LIMIT):
+            while text.encode() not in self.shown:
+                self.shown += await asyncio.to_thread(os.read, self._master, 65536)
+
+
+@asynccontextmanager
+async def terminal(kubectl: Kubectl, *arguments: str) -> AsyncIterator[Terminal]:
+    """Run a command in a terminal of 30 rows and 100 columns; it is killed in the end."""
+    master, slave = os.openpty()
+    try:
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+        process = await asyncio.create_subprocess_exec(
+            kubectl.binary,
+            *arguments,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=kubectl.environment,
+        )
+    finally:
+        os.close(slave)
+    try:
+        yield Terminal(master, process)
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        os.close(master)

@@ -58,9 +58,9 @@ async def _relay(exchange: Exchange, url: str) -> None:
     finally:
         for pump in pumps:
             pump.cancel()
-        await asyncio.gather(*pumps, return_exceptions=True)
         writer.close()
         exchange.writer.close()
+        await asyncio.gather(*pumps, return_exceptions=True)
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
