@@ -57,9 +57,11 @@ class MalformedMessage(RemoteProtocolError):
 
 
 class BadConnectRequest(RemoteProtocolError):
-    """The JSON of a connect message can't be used; costs only the channel."""
+    """The JSON of a connect message can't be used, or made; costs only the channel."""
 
     code = "KS1003"
+    http_status = 400
+    reason = "BadRequest"
 
 
 class LocalProtocolError(ProtocolError):
@@ -89,6 +91,12 @@ class TunnelReplaced(TunnelError):
     """A newer tunnel of the same node took over."""
 
     code = "KS2002"
+
+
+class TunnelLost(TunnelError):
+    """The link broke; the session may go on over another tunnel."""
+
+    code = "KS2007"
 
 
 class HeartbeatTimeout(TunnelError):
@@ -326,3 +334,14 @@ class PortInUse(ConfigError):
     """A listening address is taken, or may not be bound."""
 
     code = "KS7002"
+
+
+def error_of(code: str, sentence: str) -> StreamError:
+    """The error that a peer reported by its code; a ChannelError where that is not known here."""
+    kinds: list[type[StreamError]] = [StreamError]
+    for kind in kinds:
+        if kind.code == code:
+            return kind(sentence)
+        if kind.__init__ is StreamError.__init__:
+            kinds.extend(kind.__subclasses__())
+    return ChannelError(sentence)

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 
 Headers = tuple[tuple[str, str], ...]
-"""Header lines in order, names as received; repeated names stay separate lines."""
+"""Header lines in order, names as received; repeated names stay separate lines.
+
+Text stands for bytes, one character each (latin-1), as HTTP libraries hold them."""
 
 
 def header_values(headers: Headers, name: str) -> list[str]:
