@@ -5,7 +5,6 @@ so that a keystroke waits for one slice of each busy channel at the most.
 """
 
 from collections import deque
-from collections.abc import Callable
 
 SLICE = 32 * 1024
 """Data bytes per message. Small enough for a keystroke to overtake, large enough to be cheap."""
@@ -44,21 +43,15 @@ class DataQueue:
         self.size -= taken
         return first if len(parts) == 1 else b"".join(parts)
 
-    def clear(self) -> None:
-        """Forget what is queued."""
-        self._pieces.clear()
-        self.size = 0
-
 
 class Outbox:
-    """The order of leaving. ``allowance`` tells how many bytes a channel may send now."""
+    """The order of leaving."""
 
-    def __init__(self, allowance: Callable[[int], int] | None = None) -> None:
+    def __init__(self) -> None:
         self._control: deque[bytes] = deque()
         self._queues: dict[int, DataQueue] = {}
         self._ready: deque[int] = deque()
         self._waiting: set[int] = set()
-        self._allowance = allowance or (lambda _: SLICE)
 
     def __contains__(self, channel_id: int) -> bool:
         return channel_id in self._queues
@@ -79,25 +72,26 @@ class Outbox:
 
     def data(self, channel_id: int, data: bytes | memoryview) -> None:
         """Queue bytes of a channel."""
-        self._queues[channel_id].append(data)
-        self.release(channel_id, still_held=True)
+        queue = self._queues[channel_id]
+        queue.append(data)
+        self._line_up(queue)
 
     def end(self, channel_id: int) -> None:
         """Let an end follow the channel's last byte."""
-        self._queues[channel_id].is_ended = True
-        self.release(channel_id, still_held=True)
+        queue = self._queues[channel_id]
+        queue.is_ended = True
+        self._line_up(queue)
 
-    def release(self, channel_id: int, *, still_held: bool = False) -> None:
-        """Let the channel take its turn, as soon as it has something and may send."""
+    def is_ended(self, channel_id: int) -> bool:
+        """Whether the channel will send nothing beyond what it has queued."""
         queue = self._queues.get(channel_id)
-        if queue is None:
-            return
-        if not still_held:
+        return queue is not None and queue.is_ended
+
+    def release(self, channel_id: int) -> None:
+        """Let a held channel take its turns from now on."""
+        if queue := self._queues.get(channel_id):
             queue.is_held = False
-        if queue.is_held or channel_id in self._waiting or not (queue.size or queue.is_ended):
-            return
-        self._waiting.add(channel_id)
-        self._ready.append(channel_id)
+            self._line_up(queue)
 
     def backlog(self, channel_id: int) -> int:
         """The bytes that the channel has queued."""
@@ -109,27 +103,22 @@ class Outbox:
         return self._control.popleft() if self._control else None
 
     def next_data(self) -> tuple[int, bytes | memoryview, bool] | None:
-        """The next slice: channel id, bytes, and whether the channel's end comes with it.
-
-        A channel without allowance leaves the round until ``release`` is called for it.
-        """
+        """The next slice: channel id, bytes, and whether the channel's end comes with it."""
         while self._ready:
             channel_id = self._ready.popleft()
             if channel_id not in self._waiting:
                 continue
             self._waiting.discard(channel_id)
             queue = self._queues[channel_id]
-            if queue.size == 0:
-                return channel_id, b"", True
-            allowed = min(SLICE, self._allowance(channel_id))
-            if allowed <= 0:
-                continue
-            piece = queue.take(allowed)
-            is_last = queue.is_ended and queue.size == 0
+            piece = queue.take(SLICE) if queue.size else b""
             if queue.size:
-                self.release(channel_id)
-            return channel_id, piece, is_last
+                self._line_up(queue)
+            return channel_id, piece, queue.is_ended and not queue.size
         return None
 
-    def __bool__(self) -> bool:
-        return bool(self._control or self._waiting)
+    def _line_up(self, queue: DataQueue) -> None:
+        channel_id = queue.channel_id
+        if queue.is_held or channel_id in self._waiting or not (queue.size or queue.is_ended):
+            return
+        self._waiting.add(channel_id)
+        self._ready.append(channel_id)

@@ -89,7 +89,8 @@ class V1Mux:
             self._outbox.control(encode_message(channel_id, MessageType.REMOVE_CONNECT))
 
     def _receive_data(self, channel_id: int, data: bytes | memoryview) -> list[Event]:
-        if channel_id not in self._unconsumed:
+        if channel_id not in self._unconsumed or self._outbox.is_ended(channel_id):
+            # Nobody takes what comes behind our own end, and it must not cost what is queued.
             self.stray_messages += 1
             return []
         self._unconsumed[channel_id] += len(data)
