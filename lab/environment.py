@@ -89,7 +89,7 @@ class Environment:
         if self.layout.pki.exists():
             shutil.rmtree(self.layout.pki)
         leftovers.remove_if_empty(self.layout.directory)
-        _say("lab", "removed" if found else "was not there")
+        _say("lab", "removed" if found else "nothing left to remove")
 
     def status(self) -> dict[str, str]:
         """Each part with its process ids, or "not running"."""
