@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 
 from lab.demo import run_demo
@@ -12,7 +13,7 @@ from streamkit.errors import StreamError
 
 
 def main() -> int:
-    """Run one command; 1 if it failed, with the reason on stderr."""
+    """Run one command; 1 if it failed, with the reason on stderr, 130 if it was interrupted."""
     parser = argparse.ArgumentParser(prog="python -m lab", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up", help="start the lab and leave it running")
@@ -20,6 +21,7 @@ def main() -> int:
     commands.add_parser("status", help="say which parts run")
     commands.add_parser("demo", help="start it, show kubectl at work, take it down")
     command = parser.parse_args().command
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
     try:
         environment = Environment(Layout.from_environment(os.environ))
         if command == "demo":
@@ -33,6 +35,9 @@ def main() -> int:
         hint = f" ({error.hint})" if isinstance(error, StreamError) and error.hint else ""
         print(f"lab: {error}{hint}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("lab: interrupted", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -36,7 +36,7 @@ class Layout:
     @property
     def pki(self) -> Path:
         """Keys and certificates; with the default LAB_DIR they are in the project's certs/lab."""
-        default = PROJECT / ".lab"
+        default = (PROJECT / ".lab").resolve()
         return PROJECT / "certs" / "lab" if self.directory == default else self.directory / "certs"
 
     @property

@@ -40,7 +40,8 @@ install_packages() {
 }
 
 apt_get() {
-    DEBIAN_FRONTEND=noninteractive apt-get -y -q --no-install-recommends "$@" < /dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get -y -q --no-install-recommends \
+        -o DPkg::Lock::Timeout=120 "$@" < /dev/null
 }
 
 # What .venv was made from: any change of it makes the next setup install again.
