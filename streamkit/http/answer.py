@@ -117,10 +117,10 @@ class AnswerEncoder:
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", errors="replace")
 
     def data(self, data: bytes | memoryview) -> bytes | memoryview:
-        """A piece of the body."""
+        """A piece of the body; nothing where the answer may have none."""
         if self._is_chunked:
             return encode_chunk(data)
-        return data
+        return data if self._has_body else b""
 
     def end(self) -> bytes:
         """What marks the body's end on the wire, if anything does."""
