@@ -14,6 +14,7 @@ from pydantic import model_validator
 from streamkit.service.config import (
     Count,
     Flag,
+    Grace,
     PathName,
     PeekSection,
     Port,
@@ -54,6 +55,7 @@ class CloudDeadlines(Section):
     lookup: Seconds = 5.0
     heartbeat: Seconds = 10.0
     heartbeat_timeout: Seconds = 25.0
+    resume_timeout: Grace = 30.0
     close: Seconds = 2.0
     drain: Seconds = 30.0
 
@@ -232,6 +234,7 @@ cloudstream:
     lookup: 5             # one question to the Kubernetes API
     heartbeat: 10         # between two signs of life that the cloud sends
     heartbeatTimeout: 25  # silence after which a tunnel counts as lost
+    resumeTimeout: 30     # for which requests outlive a lost tunnel; 0 = they end with it
     close: 2              # the closing handshake of a connection
     drain: 30             # what still runs at shutdown
   limits:

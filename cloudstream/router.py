@@ -7,7 +7,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from cloudstream.kube import PodDirectory
 from cloudstream.kubelet_path import Subject
-from cloudstream.registry import ConnectedNode, Registry
+from cloudstream.node_session import NodeSession
+from cloudstream.registry import Registry
 from streamkit.errors import LookupFailed, NodeNotConnected, NodeUnknown
 from streamkit.wire.exchange import RequestHead, header_values
 
@@ -24,7 +25,7 @@ class Router:
         self._registry = registry
         self._pods = pods
 
-    async def find(self, request: RequestHead, subject: Subject, dialled: str) -> ConnectedNode:
+    async def find(self, request: RequestHead, subject: Subject, dialled: str) -> NodeSession:
         """The connected node that shall answer.
 
         ``dialled`` is the address that the caller connected to, before any redirection. Raises
@@ -52,7 +53,7 @@ class Router:
         if subject.pod_name and self._pods:
             self._pods.doubt(subject.namespace, subject.pod_name)
 
-    async def _by_pod(self, pods: PodDirectory, subject: Subject) -> ConnectedNode:
+    async def _by_pod(self, pods: PodDirectory, subject: Subject) -> NodeSession:
         node_name = await pods.node_of(subject.namespace, subject.pod_name)
         try:
             return self._registry.by_name(node_name)
@@ -62,7 +63,7 @@ class Router:
             node_name = await pods.node_of(subject.namespace, subject.pod_name)
             return self._registry.by_name(node_name)
 
-    def _by_address(self, request: RequestHead, dialled: str) -> ConnectedNode | None:
+    def _by_address(self, request: RequestHead, dialled: str) -> NodeSession | None:
         if node := self._registry.by_address(dialled):
             return node
         for host in header_values(request.headers, "host")[:1]:

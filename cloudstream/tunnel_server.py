@@ -6,12 +6,13 @@ KubeEdge issues them); the headers only have to agree.
 
 import asyncio
 import logging
-import time
+import secrets
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from cloudstream.config import CloudDeadlines, CloudLimits
-from cloudstream.registry import ConnectedNode, Registry
+from cloudstream.node_session import NodeSession
+from cloudstream.registry import Registry
 from cloudstream.tunnel_socket import (
     Admission,
     Handshake,
@@ -28,7 +29,11 @@ from streamkit.errors import (
     TunnelClosed,
 )
 from streamkit.pki.contexts import peer_identity
+from streamkit.session.session import CloudSession
 from streamkit.session.v1_cloud import V1CloudSession
+from streamkit.session.v2 import V2CloudSession
+from streamkit.wire.v2 import V2Settings
+from streamkit.wire.v2_message import SESSION_HEADER, SUBPROTOCOL
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +45,13 @@ _NODE_GROUP = "system:nodes"
 
 
 class TunnelServer:
-    """Admits edges and keeps the registry true to the tunnels that live."""
+    """Admits edges and keeps the registry true to the sessions that live."""
 
     def __init__(self, registry: Registry, deadlines: CloudDeadlines, limits: CloudLimits) -> None:
         self._registry = registry
         self._limits = limits
+        self._resume_timeout = deadlines.resume_timeout
+        self._v2_settings = V2Settings(resume_timeout=deadlines.resume_timeout)
         self._socket_limits = SocketLimits(
             deadlines.handshake,
             deadlines.heartbeat,
@@ -57,9 +64,9 @@ class TunnelServer:
         return tunnel_protocol(self._admit, self._socket_limits)
 
     def close(self) -> None:
-        """Tell every edge that the service shuts down, and end its tunnel."""
+        """Tell every edge that the service shuts down, and end its session."""
         for node in self._registry.nodes():
-            node.tunnel.close(TunnelClosed("the cloud service shuts down"))
+            node.close(TunnelClosed("the cloud service shuts down"))
 
     def _admit(self, handshake: Handshake) -> Admission:
         if handshake.path.partition("?")[0].rstrip("/") != CONNECT_PATH:
@@ -67,23 +74,44 @@ class TunnelServer:
         _check_origin(handshake)
         name = _node_name(handshake)
         address = _node_address(handshake)
-        session = V1CloudSession(buffer_limit=self._limits.channel_buffer_bytes)
-        entry: list[ConnectedNode] = []
-        started = time.monotonic()
+        subprotocol = SUBPROTOCOL if SUBPROTOCOL in handshake.subprotocols else ""
+        node = self._resumed(name, handshake) or self._new_session(name, subprotocol)
 
         def opened(tunnel: TunnelSocket) -> None:
-            entry.append(ConnectedNode(name, address, session, tunnel))
-            self._registry.add(entry[0])
-            log.info('node "%s" (%s) is connected from %s', name, address, handshake.peer_address)
+            node.attach(tunnel, address)
+            if self._registry.find(name) is not node:
+                self._registry.add(node)
+            log.info(
+                'node "%s" (%s) is connected from %s, speaking %s',
+                name,
+                address,
+                handshake.peer_address,
+                "v2" if subprotocol else "v1",
+            )
 
-        def closed(error: StreamError) -> None:
-            for node in entry:
-                self._registry.remove(node)
-            seconds = time.monotonic() - started
-            log.info('node "%s" is disconnected after %.0f s: %s', name, seconds, error)
-            session.close(error)
+        def closed(tunnel: TunnelSocket, error: StreamError, will_return: bool) -> None:
+            log.info('node "%s" is disconnected: %s', name, error)
+            node.detach(tunnel, error, will_return=will_return)
 
-        return Admission(session, opened, closed)
+        return Admission(node.session, opened, closed, subprotocol)
+
+    def _resumed(self, name: str, handshake: Handshake) -> NodeSession | None:
+        """The session that the edge asks for by its token, if it is still kept."""
+        token = handshake.headers.get(SESSION_HEADER, "")
+        node = self._registry.find(name)
+        if node is None or not isinstance(node.session, V2CloudSession):
+            return None
+        return node if secrets.compare_digest(node.session.token, token) else None
+
+    def _new_session(self, name: str, subprotocol: str) -> NodeSession:
+        session: CloudSession
+        if subprotocol:
+            session = V2CloudSession(secrets.token_hex(16), self._v2_settings)
+        else:
+            session = V1CloudSession(buffer_limit=self._limits.channel_buffer_bytes)
+        return NodeSession(
+            name, session, resume_timeout=self._resume_timeout, ended=self._registry.remove
+        )
 
 
 def _node_address(handshake: Handshake) -> str:

@@ -25,7 +25,7 @@ from picows import (
 )
 
 from streamkit.errors import HeartbeatTimeout, RemoteProtocolError, StreamError, TunnelClosed
-from streamkit.session.close_codes import close_code_of
+from streamkit.session.close_codes import CloseCode, close_code_of
 from streamkit.session.session import CloudSession
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ class Handshake:
 
     path: str
     headers: Mapping[str, str]
+    subprotocols: tuple[str, ...]
     peercert: Mapping[str, object] | None
     peer_address: str
 
@@ -53,7 +54,8 @@ class Admission:
 
     session: CloudSession
     opened: Callable[["TunnelSocket"], None]
-    closed: Callable[[StreamError], None]
+    closed: Callable[["TunnelSocket", StreamError, bool], None]
+    """Called once with the reason, and with whether the edge may come back for its session."""
     subprotocol: str = ""
 
 
@@ -91,7 +93,7 @@ def tunnel_protocol(
         response = WSUpgradeResponse.create_101_response(extra)
         return WSUpgradeResponseWithListener(response, TunnelSocket(admission, limits))
 
-    protocol = _WSProtocol(
+    protocol = _Protocol(
         None,
         None,
         False,
@@ -112,11 +114,22 @@ def tunnel_protocol(
     return made
 
 
+class _Protocol(_WSProtocol):
+    """Remembers how the connection ended, which picows does not pass on."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if isinstance(self.listener, TunnelSocket):
+            self.listener.was_cut = exc is not None
+        super().connection_lost(exc)
+
+
 def _handshake(request: WSUpgradeRequest, transport: Any) -> Handshake:
     address = transport.get_extra_info("peername")
+    offered = ",".join(request.headers.getall("Sec-WebSocket-Protocol", ()))
     return Handshake(
         request.path.decode("latin-1"),
         request.headers,
+        tuple(name.strip() for name in offered.split(",")),
         transport.get_extra_info("peercert"),
         str(address[0]) if address else "",
     )
@@ -139,6 +152,9 @@ class TunnelSocket(WSListener):
         self._frames_at_heartbeat = 0
         self._silence = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._pinged_at = 0.0
+        self.was_cut = False
+        """Whether the connection broke; a killed process or a restarted one ends it with a FIN."""
 
     # -- from picows -----------------------------------------------------------------------
 
@@ -148,9 +164,10 @@ class TunnelSocket(WSListener):
         underlying.set_write_buffer_limits(high=_WRITE_BUFFER)
         sock = underlying.get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, _UNSENT_IN_KERNEL)
-        self._session.output_ready = self._pump
-        self._heartbeat()
         self._admission.opened(self)
+        self._session.output_ready = self._pump
+        self._session.attach()
+        self._heartbeat()
         self._pump()
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -158,7 +175,13 @@ class TunnelSocket(WSListener):
         message_type = frame.msg_type
         if message_type == WSMsgType.CLOSE:
             reason = frame.get_close_reason() or "no reason given"
-            self.close(TunnelClosed(f"the edge closed the tunnel: {reason}"))
+            code = cast(int, frame.get_close_code())
+            will_return = code in (CloseCode.HEARTBEAT, CloseCode.DRAINING)
+            error = TunnelClosed(f"the edge closed the tunnel: {reason}")
+            self._hang_up(error, will_return=will_return)
+        elif message_type == WSMsgType.PONG:
+            loop = asyncio.get_running_loop()
+            self._session.round_trip_measured(loop.time() - self._pinged_at)
         elif message_type in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION):
             payload = frame.get_payload_as_bytes()
             if frame.fin and not self._fragments:
@@ -167,7 +190,8 @@ class TunnelSocket(WSListener):
                 self._receive_fragment(payload, is_last=frame.fin)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
-        self._end(TunnelClosed("the edge's connection was lost"))
+        how = "broke" if self.was_cut else "was closed by the edge's host"
+        self._end(TunnelClosed(f"the edge's connection {how}"), will_return=self.was_cut)
 
     def pause_writing(self) -> None:
         self._is_full = True
@@ -179,19 +203,20 @@ class TunnelSocket(WSListener):
     # -- from the tunnel server --------------------------------------------------------------
 
     def close(self, error: StreamError) -> None:
-        """End the tunnel, tell the edge why, and reset its channels. Idempotent."""
+        """End the tunnel and its session, and tell the edge why. Idempotent."""
+        self._hang_up(error, will_return=False)
+
+    def drain(self, error: StreamError) -> None:
+        """End the tunnel and tell the edge to come back, for its session. Idempotent."""
+        self._hang_up(error, will_return=True)
+
+    def _hang_up(self, error: StreamError, *, will_return: bool) -> None:
         if self._is_ended or self._transport is None:
             return
         code = cast(WSCloseCode, int(close_code_of(error)))
         self._transport.send_close(code, str(error).encode()[:120])
         self._transport.disconnect()
-        self._end(error)
-
-    def abort(self, error: StreamError) -> None:
-        """End the tunnel without a word to an edge that does not listen. Idempotent."""
-        if not self._is_ended and self._transport is not None:
-            self._end(error)
-            self._transport.disconnect(graceful=False)
+        self._end(error, will_return=will_return)
 
     # -- inside ------------------------------------------------------------------------------
 
@@ -234,18 +259,20 @@ class TunnelSocket(WSListener):
         else:
             self._silence = 0.0
         if self._silence >= self._limits.heartbeat_timeout:
-            self.abort(HeartbeatTimeout(f"the edge was silent for {self._silence:g} s"))
+            error = HeartbeatTimeout(f"the edge was silent for {self._silence:g} s")
+            self._end(error, will_return=True)
+            self._transport.disconnect(graceful=False)
             return
         self._frames_at_heartbeat = self._frames
-        self._transport.send_ping()
         loop = asyncio.get_running_loop()
+        self._pinged_at = loop.time()
+        self._transport.send_ping()
         self._timer = loop.call_later(self._limits.heartbeat, self._heartbeat)
 
-    def _end(self, error: StreamError) -> None:
+    def _end(self, error: StreamError, *, will_return: bool) -> None:
         if self._is_ended:
             return
         self._is_ended = True
         if self._timer:
             self._timer.cancel()
-        self._session.output_ready = lambda: None
-        self._admission.closed(error)
+        self._admission.closed(self, error, will_return)

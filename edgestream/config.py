@@ -21,6 +21,7 @@ from streamkit.names import is_dns_subdomain
 from streamkit.service.config import (
     Count,
     Flag,
+    Grace,
     PathName,
     PeekSection,
     Seconds,
@@ -52,16 +53,10 @@ class EdgeDeadlines(Section):
     """How long the edge waits, in seconds."""
 
     heartbeat: Seconds = 5.0
-    heartbeat_timeout: Seconds = 15.0
+    resume_timeout: Grace = 30.0
     cri_call: Seconds = 10.0
     streaming_dial: Seconds = 5.0
     close: Seconds = 5.0
-
-    @model_validator(mode="after")
-    def _heartbeats_fit(self) -> "EdgeDeadlines":
-        if self.heartbeat_timeout <= self.heartbeat:
-            raise ValueError("heartbeatTimeout should be longer than heartbeat")
-        return self
 
 
 class EdgeLimits(Section):
@@ -258,8 +253,8 @@ modules:
     tlsTunnelCertFile: /etc/kubeedge/certs/server.crt        # this node's certificate
     tlsTunnelPrivateKeyFile: /etc/kubeedge/certs/server.key
     handshakeTimeout: 30          # seconds to reach the cloud and register there
-    readDeadline: 15              # seconds
-    writeDeadline: 15             # seconds
+    readDeadline: 15              # seconds of silence after which the tunnel counts as lost
+    writeDeadline: 15             # seconds for which the cloud may take nothing
 
 edgestream:
   backend: cri                    # cri = the container runtime; kubelet = a kubelet on this host
@@ -269,7 +264,7 @@ edgestream:
     maximum: 15
   deadlines:                      # seconds
     heartbeat: 5                  # between two signs of life that the edge sends
-    heartbeatTimeout: 15          # silence after which the tunnel counts as lost
+    resumeTimeout: 30             # for which requests outlive a lost tunnel; 0 = they end with it
     criCall: 10                   # one call to the container runtime
     streamingDial: 5              # reaching the runtime's streaming server
     close: 5                      # the closing handshake of a connection

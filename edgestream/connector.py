@@ -5,22 +5,37 @@ import logging
 import random
 import ssl
 from collections.abc import Callable
+from typing import Protocol
 
 from edgestream.config import Backoff
 from edgestream.tunnel import Tunnel, TunnelOptions, dial
 from streamkit.errors import (
     HandshakeRejected,
+    HeartbeatTimeout,
     LocalProtocolError,
     StreamError,
     TunnelClosed,
+    TunnelLost,
     TunnelReplaced,
 )
 from streamkit.session.session import Session
+from streamkit.session.v2 import V2EdgeSession
+from streamkit.wire.v2_message import SUBPROTOCOL
 
 log = logging.getLogger(__name__)
 
 _PROVEN = 10.0
 """Seconds after which a tunnel counts as good, so that its end begins a new series of attempts."""
+
+
+class SessionFactory(Protocol):
+    """Makes the sessions of either version."""
+
+    def v1(self) -> Session:
+        """For a stock cloud."""
+
+    def v2(self) -> Session:
+        """For a cloud that chose v2."""
 
 
 class RedialDelays:
@@ -44,48 +59,93 @@ class RedialDelays:
 
 
 class Connector:
-    """Owns the tunnel, one at a time."""
+    """Owns the tunnel, one at a time, and the session that outlives a lost one."""
 
     def __init__(
         self,
         options: TunnelOptions,
         context: ssl.SSLContext,
-        new_session: Callable[[], Session],
+        sessions: SessionFactory,
         backoff: Backoff,
+        *,
+        resume_timeout: float,
     ) -> None:
         self._options = options
         self._context = context
-        self._new_session = new_session
+        self._sessions = sessions
         self._delays = RedialDelays(backoff, uniform=random.uniform)
+        self._resume_timeout = resume_timeout
+        self._session: Session | None = None
+        self._expiry: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
         """Stay connected until cancelled; nothing that the cloud or the network does ends it."""
         attempt = 1
-        while True:
-            error, was_good = await self._serve_once()
-            if was_good:
-                attempt = 1
-                self._delays.reset()
-            attempt += 1
-            delay = self._delays.after(error)
-            log.warning("%s [%s]; attempt %d follows in %.1f s", error, error.code, attempt, delay)
-            await asyncio.sleep(delay)
+        try:
+            while True:
+                error, was_good = await self._serve_once()
+                if was_good:
+                    attempt = 1
+                    self._delays.reset()
+                attempt += 1
+                delay = self._delays.after(error)
+                log.warning(
+                    "%s [%s]; attempt %d follows in %.1f s", error, error.code, attempt, delay
+                )
+                await asyncio.sleep(delay)
+        finally:
+            self._end_session(TunnelClosed("the edge agent shuts down"))
 
     async def _serve_once(self) -> tuple[StreamError, bool]:
         """One tunnel from dial to end: why it ended, and whether it had been good."""
         loop = asyncio.get_running_loop()
+        kept = self._session
+        token = kept.token if isinstance(kept, V2EdgeSession) else ""
         try:
-            connection = await dial(self._options, self._context)
+            connection = await dial(self._options, self._context, session_token=token)
         except StreamError as error:
             return error, False
         began = loop.time()
-        log.info('connected to %s as node "%s"', self._options.server, self._options.node_name)
-        session = self._new_session()
+        session = self._session_over(connection.subprotocol)
+        log.info(
+            'connected to %s as node "%s", speaking %s',
+            self._options.server,
+            self._options.node_name,
+            "v2" if session.can_resume else "v1",
+        )
         try:
             await Tunnel(connection, session, self._options).run()
         except StreamError as error:
-            session.close(error)
+            self._tunnel_ended(session, error)
             return error, loop.time() - began > _PROVEN
-        finally:
-            session.close(TunnelClosed("the edge agent shuts down"))
         raise LocalProtocolError("a tunnel ends with a reason")
+
+    def _session_over(self, subprotocol: str | None) -> Session:
+        """The kept session where the cloud can take it up again, else a new one."""
+        self._stop_expiry()
+        speaks_v2 = subprotocol == SUBPROTOCOL
+        if self._session is None or self._session.can_resume != speaks_v2:
+            self._end_session(TunnelClosed("the cloud speaks another protocol version now"))
+            self._session = self._sessions.v2() if speaks_v2 else self._sessions.v1()
+        return self._session
+
+    def _tunnel_ended(self, session: Session, error: StreamError) -> None:
+        may_resume = session.can_resume and isinstance(error, TunnelLost | HeartbeatTimeout)
+        if not may_resume or self._resume_timeout <= 0:
+            self._end_session(error)
+            return
+        loop = asyncio.get_running_loop()
+        seconds = self._resume_timeout
+        expired = TunnelClosed(f"{error}, and no other tunnel could be had within {seconds:g} s")
+        self._expiry = loop.call_later(seconds, self._end_session, expired)
+
+    def _end_session(self, error: StreamError) -> None:
+        self._stop_expiry()
+        if self._session:
+            self._session.close(error)
+            self._session = None
+
+    def _stop_expiry(self) -> None:
+        if self._expiry:
+            self._expiry.cancel()
+            self._expiry = None

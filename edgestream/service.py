@@ -12,6 +12,8 @@ from edgestream.serving import ChannelServer
 from edgestream.tunnel import TunnelOptions
 from streamkit.pki.contexts import tunnel_client_context
 from streamkit.session.v1_edge import V1EdgeSession
+from streamkit.session.v2 import V2EdgeSession
+from streamkit.wire.v2 import V2Settings
 
 log = logging.getLogger(__name__)
 
@@ -22,17 +24,40 @@ async def run(config: EdgeConfig) -> None:
     context = tunnel_client_context(config.tunnel_tls)
     handler = _handler(config)
     server = ChannelServer(handler, max_channels=settings.limits.max_channels)
-
-    def new_session() -> V1EdgeSession:
-        return V1EdgeSession(server.accept, buffer_limit=settings.limits.channel_buffer_bytes)
-
-    connector = Connector(_tunnel_options(config), context, new_session, settings.backoff)
+    connector = Connector(
+        _tunnel_options(config),
+        context,
+        EdgeSessions(
+            server,
+            buffer_limit=settings.limits.channel_buffer_bytes,
+            resume_timeout=settings.deadlines.resume_timeout,
+        ),
+        settings.backoff,
+        resume_timeout=settings.deadlines.resume_timeout,
+    )
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(server.run(), name="channels")
             group.create_task(connector.run(), name="connector")
     finally:
         await handler.close()
+
+
+class EdgeSessions:
+    """Makes sessions whose channels the server answers."""
+
+    def __init__(self, server: ChannelServer, *, buffer_limit: int, resume_timeout: float) -> None:
+        self._server = server
+        self._buffer_limit = buffer_limit
+        self._settings = V2Settings(resume_timeout=resume_timeout)
+
+    def v1(self) -> V1EdgeSession:
+        """For a stock cloud."""
+        return V1EdgeSession(self._server.accept, buffer_limit=self._buffer_limit)
+
+    def v2(self) -> V2EdgeSession:
+        """For a cloud that chose v2."""
+        return V2EdgeSession(self._server.accept, self._settings)
 
 
 def _handler(config: EdgeConfig) -> KubeletHandler:

@@ -18,6 +18,7 @@ from websockets.exceptions import (
     InvalidProxy,
     InvalidStatus,
 )
+from websockets.typing import Subprotocol
 
 from streamkit.errors import (
     DialFailed,
@@ -25,11 +26,13 @@ from streamkit.errors import (
     HeartbeatTimeout,
     StreamError,
     TunnelClosed,
+    TunnelLost,
     TunnelReplaced,
     UntrustedPeer,
 )
 from streamkit.session.close_codes import CloseCode, close_code_of
 from streamkit.session.session import Session
+from streamkit.wire.v2_message import SESSION_HEADER, SUBPROTOCOL
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +40,9 @@ CONNECT_PATH = "/v1/kubeedge/connect"
 FIRST_SIGN_DEADLINE = 125.0
 """A stock cloud reads nothing, and so answers no ping, while it writes the node's status: up to
 120 s after connecting (KubeEdge ``cloud/pkg/cloudstream/tunnelserver.go``)."""
+
+_LAST_WORD = 0.5
+"""Seconds to tell a cloud that was silent that this end gives up."""
 
 _TCP_NOTSENT_LOWAT = 25  # linux/tcp.h
 _UNSENT_IN_KERNEL = 128 * 1024
@@ -59,8 +65,10 @@ class TunnelOptions:
     max_message: int
 
 
-async def dial(options: TunnelOptions, context: ssl.SSLContext) -> ClientConnection:
-    """Connect, verify the cloud, and register this node.
+async def dial(
+    options: TunnelOptions, context: ssl.SSLContext, *, session_token: str
+) -> ClientConnection:
+    """Connect, verify the cloud, and register this node; ``session_token`` names what to resume.
 
     Raises UntrustedPeer, HandshakeRejected or DialFailed; each says what the cloud, or the network,
     did. ``HTTPS_PROXY`` and ``NO_PROXY`` are honoured, except for loopback addresses.
@@ -70,6 +78,8 @@ async def dial(options: TunnelOptions, context: ssl.SSLContext) -> ClientConnect
         "SessionHostNameOverride": options.node_name,
         "SessionInternalIP": options.node_ip or local_address(options.server),
     }
+    if session_token:
+        headers[SESSION_HEADER] = session_token
     try:
         connection = await connect(
             f"wss://{options.server}{CONNECT_PATH}",
@@ -77,6 +87,7 @@ async def dial(options: TunnelOptions, context: ssl.SSLContext) -> ClientConnect
             server_hostname=options.server_name or host,
             additional_headers=headers,
             user_agent_header="edgestream",
+            subprotocols=[Subprotocol(SUBPROTOCOL)],
             compression=None,
             proxy=None if _is_loopback(host) else True,
             open_timeout=options.handshake,
@@ -124,11 +135,13 @@ class Tunnel:
     async def run(self) -> None:
         """Carry the session until the tunnel ends, which always raises: why it ended.
 
-        Raises TunnelClosed, TunnelReplaced, HandshakeRejected, HeartbeatTimeout or a
-        RemoteProtocolError. Cancelling closes the tunnel with a code for shutting down. The
-        session itself is left to the caller.
+        Raises TunnelLost or HeartbeatTimeout where the session may go on over another tunnel;
+        TunnelClosed, TunnelReplaced, HandshakeRejected or a RemoteProtocolError where it may not.
+        Cancelling closes the tunnel with a code for shutting down. The session is left to the
+        caller.
         """
         self._session.output_ready = self._has_output.set
+        self._session.attach()
         self._has_output.set()
         why: StreamError = TunnelClosed("the edge agent shuts down")
         try:
@@ -141,6 +154,7 @@ class Tunnel:
             raise why from None
         finally:
             self._session.output_ready = lambda: None
+            self._session.detach()
             await self._close(why)
 
     async def _read(self) -> None:
@@ -173,6 +187,8 @@ class Tunnel:
             while silence < limit:
                 pong = asyncio.ensure_future(await self._connection.ping())
                 await asyncio.wait((pong,), timeout=self._options.heartbeat)
+                if pong.done():
+                    self._session.round_trip_measured(pong.result())
                 if pong.done() or self._signs_of_life != seen:
                     silence, seen = 0.0, self._signs_of_life
                     limit = self._options.silence
@@ -184,10 +200,9 @@ class Tunnel:
         raise HeartbeatTimeout(f"the cloud was silent for {silence:g} s")
 
     async def _close(self, why: StreamError) -> None:
-        if isinstance(why, HeartbeatTimeout):
-            self._connection.transport.abort()
+        deadline = _LAST_WORD if isinstance(why, HeartbeatTimeout) else self._options.close
         try:
-            async with asyncio.timeout(self._options.close):
+            async with asyncio.timeout(deadline):
                 await self._connection.close(close_code_of(why), str(why)[:100])
         except TimeoutError:
             self._connection.transport.abort()
@@ -211,12 +226,14 @@ def _first_stream_error(failures: BaseExceptionGroup[BaseException]) -> StreamEr
 def _closed_error(closed: ConnectionClosed) -> StreamError:
     frame = closed.rcvd
     if frame is None:
-        return TunnelClosed("the connection to the cloud was lost")
+        return TunnelLost("the connection to the cloud was lost")
     reason = frame.reason or f"code {frame.code}"
     if frame.code == CloseCode.REPLACED:
         return TunnelReplaced(f"the cloud closed the tunnel: {reason}")
     if frame.code == CloseCode.UNAUTHORISED:
         return HandshakeRejected(f"the cloud closed the tunnel: {reason}")
+    if frame.code in (CloseCode.DRAINING, CloseCode.HEARTBEAT):
+        return TunnelLost(f"the cloud closed the tunnel: {reason}")
     return TunnelClosed(f"the cloud closed the tunnel: {reason}")
 
 

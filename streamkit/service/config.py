@@ -22,6 +22,8 @@ Flag = Annotated[bool, Strict()]
 Port = Annotated[int, Strict(), Field(ge=1, le=65535)]
 Count = Annotated[int, Strict(), Field(ge=1)]
 Seconds = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
+Grace = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
+"""Seconds, of which there may be none."""
 PathName = Annotated[str, Field(min_length=1)]
 
 _ACRONYMS = {"api": "API", "ca": "CA", "ip": "IP"}

@@ -4,13 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from streamkit.errors import (
-    ChannelError,
-    ChannelReset,
-    LocalProtocolError,
-    StreamError,
-    TunnelClosed,
-)
+from streamkit.errors import LocalProtocolError, StreamError, error_of
 from streamkit.session.channel import HIGH_WATER, LOW_WATER, Channel, ChannelHandler
 from streamkit.session.session import ChannelAcceptor, CloudSession, Session
 from streamkit.wire.events import Drained, Ended, Event, Headed, Opened, Received, WasReset
@@ -64,7 +58,7 @@ class V2Channel(Channel):
 
     def reset(self, error: StreamError) -> None:
         if self.finish():
-            self._session.mux.send_reset(self.channel_id, error.code, str(error))
+            self._session.break_off(self.channel_id, error)
             self._session.output_ready()
 
     def consumed(self, size: int) -> None:
@@ -139,6 +133,10 @@ class V2Session(Session):
         """Send an answer's head, where this side answers."""
         raise LocalProtocolError("the cloud sends no head")
 
+    def break_off(self, channel_id: int, error: StreamError) -> None:
+        """Tell the peer that the channel is over."""
+        self.mux.send_reset(channel_id, error.code, str(error))
+
     def forget(self, channel: V2Channel) -> None:
         """A channel leaves the table."""
         if self._channels.get(channel.channel_id) is channel:
@@ -159,17 +157,11 @@ class V2Session(Session):
                     channel.end_received()
             case WasReset(channel_id, code, sentence):
                 if channel := self._channels.get(channel_id):
-                    channel.fail(_reset_error(code, sentence))
+                    channel.fail(error_of(code, sentence))
             case Drained(sentence):
                 self.drained(sentence)
             case _:
                 log.warning("a peer sent an event that has no place here: %s", type(event).__name__)
-
-
-def _reset_error(code: str, sentence: str) -> StreamError:
-    if code == TunnelClosed.code:
-        return TunnelClosed(sentence)
-    return ChannelReset(sentence) if code == ChannelReset.code else ChannelError(sentence)
 
 
 class V2CloudSession(V2Session, CloudSession):
@@ -220,6 +212,10 @@ class V2EdgeSession(V2Session):
     def send_head(self, channel_id: int, head: ResponseHead) -> None:
         self._edge_mux.send_head(channel_id, head)
         self.output_ready()
+
+    def break_off(self, channel_id: int, error: StreamError) -> None:
+        # What has been written is the truth so far: it arrives before the failure.
+        self._edge_mux.send_failure(channel_id, error.code, str(error))
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, Opened):

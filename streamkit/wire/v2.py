@@ -23,11 +23,12 @@ from streamkit.wire.v2_message import (
     decode_head,
     decode_hello,
     decode_open,
-    decode_reset,
+    decode_reason,
     decode_window,
     encode_head,
     encode_hello,
     encode_open,
+    encode_reason,
     encode_reset,
     encode_window,
     message,
@@ -158,6 +159,15 @@ class V2Mux:
             channel.sending.end()
             self._release(channel_id)
 
+    def send_failure(self, channel_id: int, code: str, sentence: str) -> None:
+        """Break the channel off behind what is queued, which is still delivered."""
+        channel = self._channels.get(channel_id)
+        if channel and channel.sending.opening is not None:
+            channel.sending.end(encode_reason(code, sentence))
+            self._release(channel_id)
+        else:
+            self.send_reset(channel_id, code, sentence)
+
     def send_reset(self, channel_id: int, code: str, sentence: str) -> None:
         """End the channel in both directions now; what is queued is dropped."""
         if channel_id in self._channels:
@@ -213,12 +223,16 @@ class V2Mux:
                 return self._receive_head(channel_id, channel, data)
             case V2Type.END:
                 channel.receiving.receive_end()
+                if data:
+                    code, sentence = decode_reason(data)
+                    self.send_reset(channel_id, code, sentence)
+                    return [WasReset(channel_id, code, sentence)]
                 if channel.receiving.consumed == channel.receiving.received:
                     self._announce(channel_id, channel)
                 return [Ended(channel_id)]
             case V2Type.RESET:
                 self._forget(channel_id)
-                return [WasReset(channel_id, *decode_reset(data))]
+                return [WasReset(channel_id, *decode_reason(data))]
             case _:
                 raise RemoteProtocolError(f"a message of unknown type {message_type} came")
 
@@ -296,7 +310,7 @@ def _next_of(channel_id: int, sending: SendStream) -> bytes:
     if sending.has_data:
         return b"".join((message(channel_id, V2Type.DATA), sending.take(SLICE)))
     sending.sent = sending.total
-    return message(channel_id, V2Type.END)
+    return message(channel_id, V2Type.END, sending.end_reason)
 
 
 class V2Cloud(V2Mux):
@@ -362,7 +376,7 @@ class V2Edge(V2Mux):
             self.session = hello.session
             self._opened = 0
         for channel_id in hello.received:
-            if channel_id not in self._channels:
+            if channel_id not in self._channels and channel_id <= self._opened:
                 # Given up here since this tunnel's first message was written.
                 sentence = "the edge gave the request up while the tunnel was away"
                 self._control.append(encode_reset(channel_id, TunnelClosed.code, sentence))

@@ -112,12 +112,17 @@ def decode_head(data: bytes | memoryview) -> ResponseHead:
 
 
 def encode_reset(channel_id: int, code: str, sentence: str) -> bytes:
-    """The RESET message: a code of the error taxonomy and a sentence."""
-    return message(channel_id, V2Type.RESET, _dump({"code": code, "sentence": sentence}))
+    """The RESET message: the channel is gone, now, and why."""
+    return message(channel_id, V2Type.RESET, encode_reason(code, sentence))
 
 
-def decode_reset(data: bytes | memoryview) -> tuple[str, str]:
-    """Read a RESET's data. Raises MalformedMessage."""
+def encode_reason(code: str, sentence: str) -> bytes:
+    """Why a channel broke off, as RESET and a failed END have it: a KS code and a sentence."""
+    return _dump({"code": code, "sentence": sentence})
+
+
+def decode_reason(data: bytes | memoryview) -> tuple[str, str]:
+    """Read a reason. Raises MalformedMessage."""
     fields = _load(data)
     return str(fields.get("code", "")), str(fields.get("sentence", ""))
 

@@ -19,6 +19,7 @@ class SendStream:
         "_sent_pieces",
         "_unsent",
         "acked",
+        "end_reason",
         "is_ended",
         "limit",
         "opening",
@@ -31,6 +32,7 @@ class SendStream:
         self.acked = self.sent = self.total = 0
         self.limit = 0
         self.is_ended = False
+        self.end_reason = b""
         self._unsent: deque[memoryview] = deque()
         self._sent_pieces: deque[memoryview] = deque()
 
@@ -62,10 +64,11 @@ class SendStream:
             self._unsent.append(memoryview(data))
             self.total += len(data)
 
-    def end(self) -> None:
-        """Queue the end."""
+    def end(self, reason: bytes = b"") -> None:
+        """Queue the end; a reason tells that what came before it is not all."""
         if not self.is_ended:
             self.is_ended = True
+            self.end_reason = reason
             self.total += 1
 
     def take(self, most: int) -> memoryview | bytes:

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from edgestream.config import Backoff
 from edgestream.connector import Connector
 from edgestream.kubelet.exchange import Exchange
+from edgestream.service import EdgeSessions
 from edgestream.serving import ChannelServer
 from edgestream.tunnel import TunnelOptions
 from streamkit.pki.contexts import tunnel_client_context
-from streamkit.session.v1_edge import V1EdgeSession
 from tests.support.cloud import NODE, Cloud
 
 Serve = Callable[[Exchange], Awaitable[None]]
@@ -36,13 +36,19 @@ class ScriptedKubelet:
 
 @contextlib.asynccontextmanager
 async def connected_edge(
-    cloud: Cloud, serve: Serve, *, node: str = NODE, node_ip: str = "127.0.0.1"
+    cloud: Cloud,
+    serve: Serve,
+    *,
+    node: str = NODE,
+    node_ip: str = "127.0.0.1",
+    port: int = 0,
+    resume_timeout: float = 30,
 ) -> AsyncIterator[ScriptedKubelet]:
     """An edge node that is connected when the block begins."""
     kubelet = ScriptedKubelet(serve)
     server = ChannelServer(kubelet, max_channels=1000)
     options = TunnelOptions(
-        server=f"127.0.0.1:{cloud.tunnel_port}",
+        server=f"127.0.0.1:{port or cloud.tunnel_port}",
         server_name="",
         node_name=node,
         node_ip=node_ip,
@@ -56,8 +62,9 @@ async def connected_edge(
     connector = Connector(
         options,
         tunnel_client_context(cloud.files(f"edge-{node}")),
-        lambda: V1EdgeSession(server.accept, buffer_limit=4 << 20),
+        EdgeSessions(server, buffer_limit=4 << 20, resume_timeout=resume_timeout),
         Backoff(initial=0.05, maximum=0.2),
+        resume_timeout=resume_timeout,
     )
     tasks = [asyncio.create_task(server.run()), asyncio.create_task(connector.run())]
     try:

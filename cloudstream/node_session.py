@@ -1,0 +1,95 @@
+"""One node's session on the cloud: it is served over one tunnel after another."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from streamkit.errors import StreamError, TunnelClosed, TunnelReplaced
+from streamkit.session.session import CloudSession
+
+log = logging.getLogger(__name__)
+
+
+class TunnelHandle(Protocol):
+    """What a session may do to its tunnel."""
+
+    def close(self, error: StreamError) -> None:
+        """End the tunnel and tell the edge why. Idempotent."""
+
+
+class NodeSession:
+    """A node's live entry. Identity is the name; the address is an attribute of the tunnel.
+
+    ``ended`` is called once, when the session is over for good.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        session: CloudSession,
+        *,
+        resume_timeout: float,
+        ended: Callable[["NodeSession"], None],
+    ) -> None:
+        self.name = name
+        self.session = session
+        self.internal_ip = ""
+        self._resume_timeout = resume_timeout if session.can_resume else 0.0
+        self._ended = ended
+        self._tunnel: TunnelHandle | None = None
+        self._expiry: asyncio.TimerHandle | None = None
+        self._is_over = False
+
+    @property
+    def is_suspended(self) -> bool:
+        """Whether the session waits for its edge to come back."""
+        return self._tunnel is None and not self._is_over
+
+    def attach(self, tunnel: TunnelHandle, internal_ip: str) -> None:
+        """A tunnel carries the session from now on; an older one is closed."""
+        older, self._tunnel = self._tunnel, tunnel
+        self.internal_ip = internal_ip
+        self._stop_expiry()
+        if older is not None:
+            self.session.detach()
+            older.close(TunnelReplaced(f'a newer tunnel of node "{self.name}" took over'))
+
+    def detach(self, tunnel: TunnelHandle, error: StreamError, *, will_return: bool) -> None:
+        """The tunnel is gone. The session waits, or ends where nothing can come back for it."""
+        if self._tunnel is not tunnel:
+            return
+        self._tunnel = None
+        self.session.detach()
+        if not will_return or self._resume_timeout <= 0:
+            self.close(error)
+            return
+        loop = asyncio.get_running_loop()
+        self._expiry = loop.call_later(self._resume_timeout, self._expire, error)
+        log.info(
+            'node "%s" may resume its %d requests within %g s',
+            self.name,
+            self.session.channel_count,
+            self._resume_timeout,
+        )
+
+    def close(self, error: StreamError) -> None:
+        """End the session, its channels and its tunnel. Idempotent."""
+        if self._is_over:
+            return
+        self._is_over = True
+        self._stop_expiry()
+        tunnel, self._tunnel = self._tunnel, None
+        if tunnel is not None:
+            tunnel.close(error)
+        self._ended(self)
+        self.session.close(error)
+
+    def _expire(self, error: StreamError) -> None:
+        seconds = self._resume_timeout
+        self.close(TunnelClosed(f"{error}, and it did not come back within {seconds:g} s"))
+
+    def _stop_expiry(self) -> None:
+        if self._expiry:
+            self._expiry.cancel()
+            self._expiry = None
