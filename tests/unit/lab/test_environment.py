@@ -21,6 +21,7 @@ from lab.environment import Environment
 from lab.layout import PROJECT, Layout, read_variables, write_variables
 from lab.programs import LabError
 from lab.services import PartFailed, Service
+from tests.unit.lab.places import free_layout
 
 DEADLINE = 15.0
 
@@ -29,13 +30,7 @@ needs_lab = pytest.mark.skipif(bool(missing()), reason=f"this machine lacks {', 
 
 @pytest.fixture
 def layout(tmp_path_factory: pytest.TempPathFactory) -> Layout:
-    """A place of its own, with ports that nobody has."""
-    with socket.socket() as one, socket.socket() as two, socket.socket() as three:
-        ports = []
-        for probe in (one, two, three):
-            probe.bind(("127.0.0.1", 0))
-            ports.append(probe.getsockname()[1])
-    return Layout(tmp_path_factory.mktemp("lab"), *ports)
+    return free_layout(tmp_path_factory.mktemp("lab"))
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
