@@ -25,14 +25,16 @@
         "declaredFeatures": []
       }],
       "pods": [{"metadata": {"name": "waiting"}, "spec": {"containers": [{"name": "app"}]}}],
-      "namespaces": ["default", "kube-system", "kubeedge"]
+      "namespaces": ["default", "kube-system", "kubeedge"],
+      "metricsToken": "SECRET"                         absent: no metrics API
     }
 
 Paths are taken from the file's own directory. ``pods`` are Pod objects beside those that CRI
 shows; what they leave out is filled in. As with the real API server the node proxy refuses an
 ``address`` that is not global unicast, such as 127.0.0.1: use ``dial`` to reach a local port.
 A token's ``allowed`` lists what a SubjectAccessReview grants, as ``resource/subresource``; members
-of ``system:masters`` may do everything, and so may holders of a client certificate.
+of ``system:masters`` may do everything, and so may holders of a client certificate. With
+``metricsToken``, a bearer token, the nodes' metrics are fetched when ``kubectl top`` asks.
 """
 
 from pathlib import Path
@@ -115,6 +117,7 @@ class Config(_Part):
     nodes: tuple[NodeConfig, ...] = ()
     pods: tuple[dict[str, Any], ...] = ()
     namespaces: tuple[str, ...] = ("default", "kube-system", "kubeedge")
+    metrics_token: str | None = Field(default=None, alias="metricsToken")
 
 
 def load(path: Path) -> Config:

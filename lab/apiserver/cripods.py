@@ -24,7 +24,9 @@ CriCall = Callable[..., Any]
 _READY, _HOST_NETWORK = 0, 2
 _CREATED, _RUNNING, _EXITED = 0, 1, 2
 _KUBERNETES_LABEL = "io.kubernetes."
-_NAME_LABEL = "io.kubernetes.container.name"
+NAME_LABEL = "io.kubernetes.container.name"
+EPHEMERAL_LABEL = "lab.local/ephemeral"
+"""On containers that are a pod's ephemeral ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class _Container:
     restart_count: int
     tty: bool
     stdin: bool
+    ephemeral: bool
     command: tuple[str, ...]
     created_at: int
     started_at: int
@@ -114,6 +117,8 @@ class CriPods:
     def _pod(self, sandbox: Any, containers: list[_Container]) -> Object:
         latest = {each.name: each for each in containers}
         before = {each.name: each for each in containers if each is not latest[each.name]}
+        regular = [each for each in latest.values() if not each.ephemeral]
+        ephemeral = [each for each in latest.values() if each.ephemeral]
         ip, on_host = self._network(sandbox)
         labels = {
             key: value
@@ -132,11 +137,12 @@ class CriPods:
             "nodeName": self.node.name,
             "hostNetwork": on_host,
             "restartPolicy": "Always",
-            "containers": [_container_spec(each) for each in latest.values()],
+            "securityContext": {},
+            "containers": [_container_spec(each) for each in regular],
         }
-        statuses = [_container_status(each, before.get(each.name)) for each in latest.values()]
+        statuses = [_container_status(each, before.get(each.name)) for each in regular]
         status = {
-            "phase": _phase(sandbox.state == _READY, latest.values()),
+            "phase": _phase(sandbox.state == _READY, regular),
             "hostIP": self.node.address or "",
             "podIP": ip,
             "podIPs": [{"ip": ip}] if ip else [],
@@ -144,13 +150,13 @@ class CriPods:
             "conditions": _conditions(all(each["ready"] for each in statuses)),
             "containerStatuses": statuses,
         }
-        return {
-            "kind": "Pod",
-            "apiVersion": "v1",
-            "metadata": metadata,
-            "spec": spec,
-            "status": status,
-        }
+        if ephemeral:
+            spec["ephemeralContainers"] = [_container_spec(each) for each in ephemeral]
+            status["ephemeralContainerStatuses"] = [
+                _container_status(each, None) for each in ephemeral
+            ]
+        document = {"metadata": metadata, "spec": spec, "status": status}
+        return {"kind": "Pod", "apiVersion": "v1", **document}
 
 
 def _parse_status(reply: Any) -> _Container:
@@ -158,12 +164,13 @@ def _parse_status(reply: Any) -> _Container:
     config = json.loads(reply.info.get("info", "{}")).get("config") or {}
     return _Container(
         container_id=status.id,
-        name=status.labels.get(_NAME_LABEL) or status.metadata.name,
+        name=status.labels.get(NAME_LABEL) or status.metadata.name,
         state=status.state,
         image=status.image.image,
         restart_count=status.metadata.attempt,
         tty=bool(config.get("tty")),
         stdin=bool(config.get("stdin")),
+        ephemeral=EPHEMERAL_LABEL in status.labels,
         command=tuple(config.get("command") or ()),
         created_at=status.created_at,
         started_at=status.started_at,

@@ -39,20 +39,30 @@ _CORE = [
     _resource("nodes/status", "Node", ["get", "patch", "update"], namespaced=False),
     _resource("pods", "Pod", _READ, shortNames=["po"], singularName="pod", categories=["all"]),
     _resource("pods/attach", "PodAttachOptions", ["create", "get"]),
+    _resource("pods/ephemeralcontainers", "Pod", ["get", "patch", "update"]),
     _resource("pods/exec", "PodExecOptions", ["create", "get"]),
     _resource("pods/log", "Pod", ["get"]),
     _resource("pods/portforward", "PodPortForwardOptions", ["create", "get"]),
 ]
-_REVIEWS = {
-    "authentication.k8s.io": _resource("tokenreviews", "TokenReview", ["create"], namespaced=False),
-    "authorization.k8s.io": _resource(
-        "subjectaccessreviews", "SubjectAccessReview", ["create"], namespaced=False
-    ),
+_GROUPS = {
+    "authentication.k8s.io/v1": [
+        _resource("tokenreviews", "TokenReview", ["create"], namespaced=False)
+    ],
+    "authorization.k8s.io/v1": [
+        _resource("subjectaccessreviews", "SubjectAccessReview", ["create"], namespaced=False)
+    ],
+}
+_METRICS = {
+    "metrics.k8s.io/v1beta1": [
+        _resource("nodes", "NodeMetrics", ["get", "list"], namespaced=False),
+        _resource("pods", "PodMetrics", ["get", "list"]),
+    ],
 }
 
 
-def describe(path: str) -> dict[str, Any] | None:
-    """The document behind a discovery path; None if the path is not one."""
+def describe(path: str, *, metrics: bool) -> dict[str, Any] | None:
+    """The document behind a discovery path, with the metrics API or without; None if it is none."""
+    groups = _GROUPS | _METRICS if metrics else _GROUPS
     path = path.rstrip("/")
     if path == "/version":
         return dict(VERSION)
@@ -61,19 +71,20 @@ def describe(path: str) -> dict[str, Any] | None:
     if path == "/api/v1":
         return _resource_list("v1", _CORE)
     if path == "/apis":
-        groups = [_group(name) for name in _REVIEWS]
-        return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
-    prefix, _, group = path.partition("/apis/")
-    group, _, version = group.partition("/")
-    if prefix or group not in _REVIEWS or version not in ("", "v1"):
-        return None
-    if version:
-        return _resource_list(f"{group}/v1", [_REVIEWS[group]])
-    return {"kind": "APIGroup", "apiVersion": "v1", **_group(group)}
+        listed = [_group(version) for version in groups]
+        return {"kind": "APIGroupList", "apiVersion": "v1", "groups": listed}
+    name = path.removeprefix("/apis/")
+    if name in groups:
+        return _resource_list(name, groups[name])
+    for version in groups:
+        if version.partition("/")[0] == name:
+            return {"kind": "APIGroup", "apiVersion": "v1", **_group(version)}
+    return None
 
 
-def _group(name: str) -> dict[str, Any]:
-    version = {"groupVersion": f"{name}/v1", "version": "v1"}
+def _group(group_version: str) -> dict[str, Any]:
+    name, _, number = group_version.partition("/")
+    version = {"groupVersion": group_version, "version": number}
     return {"name": name, "versions": [version], "preferredVersion": version}
 
 

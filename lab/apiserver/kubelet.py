@@ -41,6 +41,18 @@ class KubeletPort:
 
 
 @dataclass(frozen=True, slots=True)
+class _Mode:
+    """How TLS is done; connections of different modes are not shared."""
+
+    verify: bool = True
+    with_certificate: bool = True
+
+
+_USUAL = _Mode()
+_Key = tuple[KubeletPort, _Mode]
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """An answer whose body is still to be read."""
 
@@ -53,19 +65,27 @@ class KubeletClient:
 
     def __init__(self, tls: KubeletTls) -> None:
         self._contexts = {
-            False: _client_context(tls, verify=False),
-            True: _client_context(tls, verify=tls.ca is not None),
+            mode: _client_context(tls, mode)
+            for mode in (_USUAL, _Mode(verify=False), _Mode(with_certificate=False))
         }
-        self._idle: defaultdict[
-            tuple[KubeletPort, bool], dict[KubeletConnection, asyncio.TimerHandle]
-        ] = defaultdict(dict)
+        self._idle: defaultdict[_Key, dict[KubeletConnection, asyncio.TimerHandle]] = defaultdict(
+            dict
+        )
 
     @asynccontextmanager
     async def fetch(
-        self, port: KubeletPort, head: RequestHead, body: bytes = b"", *, verify: bool = True
+        self,
+        port: KubeletPort,
+        head: RequestHead,
+        body: bytes = b"",
+        *,
+        verify: bool = True,
+        with_certificate: bool = True,
     ) -> AsyncIterator[Answer]:
         """Ask over a pooled connection; it goes back there if the body was read to its end.
 
+        ``verify`` checks the kubelet's certificate, provided that a CA was configured. Without
+        ``with_certificate`` no client certificate is shown: the request has to say who asks.
         A request that names no Accept-Encoding gets ``gzip``, and its answer is unpacked.
         Leaving early, by cancellation too, closes the connection.
         """
@@ -73,7 +93,8 @@ class KubeletClient:
         if unpack:
             headers = (*head.headers, ("Accept-Encoding", "gzip"))
             head = RequestHead(head.method, head.target, headers)
-        connection, answer = await self._ask_pooled(port, head, body, verify=verify)
+        key = port, _Mode(verify, with_certificate)
+        connection, answer = await self._ask_pooled(key, head, body)
         try:
             packed = header_values(answer.headers, "content-encoding") == ["gzip"]
             if unpack and packed:
@@ -83,15 +104,13 @@ class KubeletClient:
             else:
                 yield Answer(answer, connection.chunks())
         finally:
-            self._release(connection, (port, verify))
+            self._release(connection, key)
 
     async def open_upgrade(
         self, port: KubeletPort, head: RequestHead
     ) -> tuple[KubeletConnection, ResponseHead]:
         """Ask over a connection of its own, which from then on is the caller's to close."""
-        connection = await self._dial(
-            port, verify=True, handshake_timeout=UPGRADE_HANDSHAKE_TIMEOUT
-        )
+        connection = await self._dial((port, _USUAL), handshake_timeout=UPGRADE_HANDSHAKE_TIMEOUT)
         try:
             return connection, await _ask_or_close(connection, head)
         except KubeletFailure as error:
@@ -108,19 +127,19 @@ class KubeletClient:
         self._idle.clear()
 
     async def _ask_pooled(
-        self, port: KubeletPort, head: RequestHead, body: bytes, *, verify: bool
+        self, key: _Key, head: RequestHead, body: bytes
     ) -> tuple[KubeletConnection, ResponseHead]:
         """A pooled connection may have died unnoticed: a GET is then repeated on a new one."""
-        if pooled := self._take_idle((port, verify)):
+        if pooled := self._take_idle(key):
             try:
                 return pooled, await _ask_or_close(pooled, head, body)
             except KubeletFailure as error:
                 if head.method != "GET" or not error.unanswered:
                     raise
-        fresh = await self._dial(port, verify=verify, handshake_timeout=HANDSHAKE_TIMEOUT)
+        fresh = await self._dial(key, handshake_timeout=HANDSHAKE_TIMEOUT)
         return fresh, await _ask_or_close(fresh, head, body)
 
-    def _take_idle(self, key: tuple[KubeletPort, bool]) -> KubeletConnection | None:
+    def _take_idle(self, key: _Key) -> KubeletConnection | None:
         while self._idle[key]:
             connection, timer = self._idle[key].popitem()
             timer.cancel()
@@ -129,20 +148,19 @@ class KubeletClient:
             connection.close()
         return None
 
-    def _release(self, connection: KubeletConnection, key: tuple[KubeletPort, bool]) -> None:
+    def _release(self, connection: KubeletConnection, key: _Key) -> None:
         if not connection.reusable:
             connection.close()
             return
         timer = asyncio.get_running_loop().call_later(IDLE_TIMEOUT, self._expire, key, connection)
         self._idle[key][connection] = timer
 
-    def _expire(self, key: tuple[KubeletPort, bool], connection: KubeletConnection) -> None:
+    def _expire(self, key: _Key, connection: KubeletConnection) -> None:
         del self._idle[key][connection]
         connection.close()
 
-    async def _dial(
-        self, port: KubeletPort, *, verify: bool, handshake_timeout: float
-    ) -> KubeletConnection:
+    async def _dial(self, key: _Key, *, handshake_timeout: float) -> KubeletConnection:
+        port, mode = key
         try:
             connected = await _connect(*(port.dial or (port.host, port.port)))
         except OSError as error:
@@ -153,7 +171,7 @@ class KubeletClient:
             reader, writer = await asyncio.open_connection(
                 sock=connected,
                 limit=READ_SIZE,
-                ssl=self._contexts[verify],
+                ssl=self._contexts[mode],
                 server_hostname=port.host,
                 ssl_handshake_timeout=handshake_timeout,
                 ssl_shutdown_timeout=CLOSE_TIMEOUT,
@@ -191,13 +209,15 @@ async def _connect(host: str, port: int) -> socket.socket:
     return connecting
 
 
-def _client_context(tls: KubeletTls, *, verify: bool) -> ssl.SSLContext:
+def _client_context(tls: KubeletTls, mode: _Mode) -> ssl.SSLContext:
+    verify = mode.verify and tls.ca is not None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = verify
     context.verify_mode = ssl.CERT_REQUIRED if verify else ssl.CERT_NONE
     if verify:
         context.load_verify_locations(tls.ca)
-    context.load_cert_chain(tls.cert, tls.key)
+    if mode.with_certificate:
+        context.load_cert_chain(tls.cert, tls.key)
     context.set_alpn_protocols(["http/1.1"])
     return context
 

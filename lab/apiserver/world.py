@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -86,6 +87,10 @@ class World:
         port = endpoint.get("Port") or DEFAULT_KUBELET_PORT
         return KubeletPort(host, port, self._dial.get(node_name))
 
+    def source_of(self, node_name: str) -> CriPods | None:
+        """The runtime that a node's pods are read from, if it is one of the lab's."""
+        return next((each for each in self._sources if each.node.name == node_name), None)
+
     def declares(self, node_name: str, feature: str) -> bool:
         """Whether the Node's ``status.declaredFeatures`` lists the feature."""
         if ("", node_name) not in self.nodes:
@@ -122,10 +127,17 @@ def _node_object(node: NodeConfig) -> Object:
         "daemonEndpoints": {"kubeletEndpoint": {"Port": node.port}},
         "nodeInfo": system,
     }
+    capacity = {"cpu": str(os.cpu_count()), "memory": f"{_memory_size() // 1024}Ki"}
+    status |= {"capacity": capacity, "allocatable": capacity}
     if node.declared_features:
         status["declaredFeatures"] = list(node.declared_features)
     labels = {"kubernetes.io/hostname": node.name, **node.labels}
     return {"metadata": {"name": node.name, "labels": labels}, "spec": {}, "status": status}
+
+
+def _memory_size() -> int:
+    """This machine's memory in bytes."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _static_pod(given: Object) -> Object:
@@ -134,7 +146,8 @@ def _static_pod(given: Object) -> Object:
     now = timestamp(datetime.now(UTC))
     metadata = {"namespace": "default", "creationTimestamp": now, **pod.get("metadata", {})}
     metadata.setdefault("uid", f"static-{metadata['namespace']}-{metadata['name']}")
-    spec = {"containers": [{"name": "app", "image": "none"}], **pod.get("spec", {})}
+    assumed_spec = {"containers": [{"name": "app", "image": "none"}], "securityContext": {}}
+    spec = assumed_spec | pod.get("spec", {})
     running = {"ready": True, "restartCount": 0, "state": {"running": {"startedAt": now}}}
     assumed: Object = {"phase": "Pending"}
     if spec.get("nodeName"):

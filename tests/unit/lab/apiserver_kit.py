@@ -62,11 +62,11 @@ class Keys:
         return {"cert": str(self.cert(file_name)), "key": str(self.key(file_name))}
 
     def server_context(self) -> ssl.SSLContext:
-        """The kubelet's side of TLS: asks for a client certificate and insists."""
+        """The kubelet's side of TLS: asks for a client certificate."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.cert("kubelet"), self.key("kubelet"))
         context.load_verify_locations(self.ca_file)
-        context.verify_mode = ssl.CERT_REQUIRED
+        context.verify_mode = ssl.CERT_OPTIONAL
         context.set_alpn_protocols(["http/1.1"])
         return context
 
@@ -81,6 +81,13 @@ class Exchange:
     body: bytes
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+
+    @property
+    def client_name(self) -> str:
+        """The common name of the client certificate; empty without one."""
+        subject = (self.writer.get_extra_info("peercert") or {}).get("subject", ())
+        names = dict(pair for part in subject for pair in part)
+        return str(names.get("commonName", ""))
 
     @property
     def target(self) -> str:

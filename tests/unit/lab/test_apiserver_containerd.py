@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Iterator
 from hashlib import md5
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -23,6 +25,8 @@ from tests.unit.lab.apiserver_kit import (
 from tests.unit.lab.cri_relay import cri_script
 from tests.unit.lab.test_apiserver_kubectl import find
 
+EXITED = 2
+
 pytestmark = [
     pytest.mark.lab,
     pytest.mark.skipif(bool(missing()), reason=f"this machine lacks {', '.join(missing())}"),
@@ -39,7 +43,11 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         one = running.run_pod("one", namespace="other")
         echo = "while read line; do echo got $line; done"
         running.run_container(one, "echo", ["sh", "-c", echo], stdin=True)
-        running.run_container(one, "corpse", ["sh", "-c", "exit 3"])
+        corpse = running.run_container(one, "corpse", ["sh", "-c", "exit 3"])
+        deadline = time.monotonic() + LIMIT
+        while running.cri("ContainerStatus", container_id=corpse).status.state != EXITED:
+            assert time.monotonic() < deadline, "the container did not end"
+            time.sleep(0.02)
         yield running
 
 
@@ -137,6 +145,23 @@ async def test_a_port_is_forwarded(kubectl: Kubectl) -> None:
     finally:
         process.kill()
         await process.communicate()
+
+
+async def test_a_debug_container_sees_its_target(kubectl: Kubectl) -> None:
+    if "1.20" in str(kubectl.binary):
+        pytest.skip("kubectl 1.20 debugs with an alpha API that is gone")
+    arguments = ("debug", "-it", "web", "--image=any", "--target=web", "-c")
+    name = f"debugger-{uuid4().hex}"
+    async with terminal(kubectl, *arguments, name, "--", "sh") as screen:
+        await screen.wait_for("# ")
+        screen.type("ps\n")
+        await screen.wait_for("httpd -f")
+        screen.type("exit\n")
+        await asyncio.wait_for(screen.process.wait(), LIMIT)
+    got = await kubectl("logs", "web", "-c", "none")
+    assert "container none is not valid" in got.err
+    got = await kubectl("get", "pod", "web", "-o", "jsonpath={.spec.ephemeralContainers[*].name}")
+    assert name in got.out.split()
 
 
 async def test_a_runtime_that_is_gone_leaves_its_pods_in_sight(keys: Keys, lab: Lab) -> None:

@@ -79,6 +79,7 @@ async def test_the_kubelet_gets_the_recorded_request(keys: Keys, query: str, tar
             ("User-Agent", "Go-http-client/1.1"),
             ("Accept-Encoding", "gzip"),
         ]
+        assert kubelet.seen[0].client_name == "kube-apiserver-kubelet-client"
 
 
 async def test_connections_are_used_again(keys: Keys) -> None:

@@ -119,6 +119,7 @@ async def test_the_kubelet_gets_the_recorded_target(
     async with scene(keys, echo) as (kubelet, client):
         assert await client.ask(head("POST", target, *SPDY)) == SWITCH
         assert kubelet.seen[0].first_line == f"POST {kubelet_target} HTTP/1.1"
+        assert kubelet.seen[0].client_name == "kube-apiserver-kubelet-client"
 
 
 async def test_the_clients_own_headers_reach_the_kubelet_less_its_secrets(keys: Keys) -> None:
