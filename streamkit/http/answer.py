@@ -39,10 +39,10 @@ class AnswerDecoder:
 
         After a 101 every piece comes out as it went in.
         """
+        if not len(data) or self.is_complete:
+            return []
         if self._is_raw:
             return [data]
-        if self.is_complete:
-            return []
         return self._events(bytes(data))
 
     def feed_eof(self) -> list[ResponseHead | bytes | memoryview]:
