@@ -22,12 +22,14 @@ class V1Channel(Channel):
         self.is_open = True
 
     def consumed(self, size: int) -> None:
-        self._session.mux.consumed(self.channel_id, size)
+        if self.is_open:
+            self._session.mux.consumed(self.channel_id, size)
 
     def finish(self) -> bool:
         """Leave the channel table; whether this is the first time."""
         was_open, self.is_open = self.is_open, False
-        self._session.forget(self.channel_id)
+        if was_open:
+            self._session.forget(self.channel_id)
         return was_open
 
     def fail(self, error: StreamError) -> None:
@@ -113,13 +115,10 @@ class V1Session(Session):
                     channel.end_received()
             case WasReset(channel_id, code, sentence):
                 if channel := self._channels.get(channel_id):
-                    channel.fail(_reset_error(channel_id, code, sentence))
+                    channel.fail(_reset_error(code, sentence))
             case _:
                 log.warning("a peer sent an event that has no place here: %s", type(event).__name__)
 
 
-def _reset_error(channel_id: int, code: str, sentence: str) -> ChannelError:
-    if code == ChannelOverflow.code:
-        log.warning("channel %d is reset: %s", channel_id, sentence)
-        return ChannelOverflow(sentence)
-    return ChannelReset(sentence)
+def _reset_error(code: str, sentence: str) -> ChannelError:
+    return ChannelOverflow(sentence) if code == ChannelOverflow.code else ChannelReset(sentence)

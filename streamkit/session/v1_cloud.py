@@ -8,6 +8,8 @@ from streamkit.session.v1_base import V1Channel, V1Session
 from streamkit.wire.exchange import RequestHead, ResponseHead, without_headers
 from streamkit.wire.v1 import V1Cloud
 
+_OF_THE_CONNECTION = ("connection", "keep-alive", "content-length")
+
 
 class V1CloudSession(V1Session, CloudSession):
     """Opens channels towards a stock edge, or towards ours when it speaks v1."""
@@ -19,12 +21,12 @@ class V1CloudSession(V1Session, CloudSession):
     def open(self, request: RequestHead, handler: ChannelHandler) -> Channel:
         if self._error is not None:
             raise self._error
+        head = request
         if not request.is_upgrade:
-            # The edge relays until its kubelet closes, so the kubelet is asked to close.
-            headers = without_headers(request.headers, ("connection", "keep-alive"))
+            # The edge relays until its kubelet closes, so the kubelet is asked to close. Bodies of
+            # requests are not carried, so none is announced.
+            headers = without_headers(request.headers, _OF_THE_CONNECTION)
             head = RequestHead(request.method, request.target, (*headers, ("Connection", "close")))
-        else:
-            head = request
         channel = V1CloudChannel(self._cloud_mux.open(head), request, self)
         channel.handler = handler
         self._channels[channel.channel_id] = channel
@@ -92,4 +94,7 @@ class V1CloudChannel(V1Channel):
             else:
                 self.handler.data_received(item)
         if self._decoder.is_complete and self.finish():
+            if self.request.is_upgrade:
+                # A kubelet that refuses an upgrade keeps its connection, and so would the edge.
+                self._cloud.remove(self.channel_id)
             self.handler.end_received()

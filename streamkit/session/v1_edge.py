@@ -2,12 +2,12 @@
 
 import logging
 
-from streamkit.errors import HandshakeRejected, StreamError
+from streamkit.errors import ChannelOverflow, HandshakeRejected, StreamError
 from streamkit.http.answer import AnswerEncoder
 from streamkit.session.session import ChannelAcceptor
 from streamkit.session.v1_base import V1Channel, V1Session
-from streamkit.wire.events import Event, HangUp, Opened, Refused
-from streamkit.wire.exchange import RequestHead, ResponseHead
+from streamkit.wire.events import Event, HangUp, Opened, Refused, WasReset
+from streamkit.wire.exchange import RequestHead, ResponseHead, without_headers
 from streamkit.wire.v1 import V1Edge
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,8 @@ class V1EdgeSession(V1Session):
     def _handle(self, event: Event) -> None:
         match event:
             case Opened(channel_id, request, body_only):
-                channel = V1EdgeChannel(channel_id, request, self, body_only=body_only)
+                head = _without_body(request)
+                channel = V1EdgeChannel(channel_id, head, self, body_only=body_only)
                 self._channels[channel_id] = channel
                 channel.handler = self._acceptor(channel)
             case Refused(channel_id, sentence):
@@ -42,6 +43,8 @@ class V1EdgeSession(V1Session):
             case HangUp(sentence):
                 raise HandshakeRejected(f"the cloud closed the tunnel: {sentence}")
             case _:
+                if isinstance(event, WasReset) and event.code == ChannelOverflow.code:
+                    log.warning("channel %d is reset: %s", event.channel_id, event.sentence)
                 super()._handle(event)
 
 
@@ -71,6 +74,8 @@ class V1EdgeChannel(V1Channel):
                 self._send(self._encoder.end())
             self.finish()
             self._edge.send_end(self.channel_id)
+            # v1 has no half-close: the end of one direction is that of the other.
+            self.handler.end_received()
 
     def reset(self, error: StreamError) -> None:
         if not self.is_open:
@@ -87,3 +92,11 @@ class V1EdgeChannel(V1Channel):
 
     def end_received(self) -> None:
         """A cloud's RemoveConnect comes as a reset; there is no other end."""
+
+
+def _without_body(request: RequestHead) -> RequestHead:
+    """v1 carries no request bodies: a handler must not wait for one that is announced."""
+    if request.is_upgrade:
+        return request
+    headers = without_headers(request.headers, ("content-length", "transfer-encoding"))
+    return RequestHead(request.method, request.target, headers)
