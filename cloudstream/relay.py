@@ -7,6 +7,7 @@ from typing import Protocol
 
 from cloudstream.answers import MAX_BODY, needs_reshaping, reshaped
 from cloudstream.kubelet_path import Subject
+from cloudstream.session_end import SessionEnd, session_end_of
 from streamkit.errors import ChannelReset, IncompleteAnswer, OpenTimeout, StreamError
 from streamkit.session.channel import Channel
 from streamkit.session.session import CloudSession
@@ -71,6 +72,7 @@ class Relay:
         self._headed: asyncio.Future[StreamError | None] = loop.create_future()
         self._finished: asyncio.Future[StreamError | None] = loop.create_future()
         self._unconsumed = 0
+        self._session_end: SessionEnd | None = None
         self._error_head: ResponseHead | None = None
         self._error_body = bytearray()
         self.status = 0
@@ -117,6 +119,7 @@ class Relay:
         elif head.status == 101:
             self._stage = _Stage.RAW
             self.is_answered = True
+            self._session_end = session_end_of(self._request, head, self._subject)
             self._client.switch_protocols(head)
         elif needs_reshaping(head, self._subject):
             self._stage = _Stage.ERROR_BODY
@@ -132,6 +135,8 @@ class Relay:
         size = len(data)
         match self._stage:
             case _Stage.RAW:
+                if self._session_end:
+                    data = self._session_end.feed(data)
                 self._client.send_raw(data)
             case _Stage.BODY:
                 self._client.send_body(data)
@@ -146,7 +151,7 @@ class Relay:
     def end_received(self) -> None:
         match self._stage:
             case _Stage.RAW:
-                self._client.finish()
+                self._end_raw()
             case _Stage.BODY:
                 self._client.send_end()
             case _Stage.ERROR_BODY if self._error_head:
@@ -161,9 +166,20 @@ class Relay:
         if self._stage is _Stage.BODY and self._subject.is_logs:
             # kubectl exits 0, silently, when a log breaks off: the last line must say it.
             self._client.send_body(f"\n{error} [{error.code}]\n".encode())
-        if self._stage in (_Stage.RAW, _Stage.BODY):
+        if self._stage is _Stage.RAW and self._session_end:
+            self._client.send_raw(self._session_end.failure(error))
+            self._client.finish()
+        elif self._stage in (_Stage.RAW, _Stage.BODY):
             self._client.abort()
         self._finish(error)
+
+    def _end_raw(self) -> None:
+        if self._session_end:
+            self._client.send_raw(self._session_end.rest())
+            if self._session_end.lacks_status:
+                error = IncompleteAnswer("it ended without a status")
+                self._client.send_raw(self._session_end.failure(error))
+        self._client.finish()
 
     def pause_writing(self) -> None:
         self._client.pause_reading()

@@ -110,7 +110,7 @@ class TlsListener:
         except TimeoutError:
             log.warning("%s: refused %s: no TLS handshake in time", self._name, peer)
         except OSError as error:
-            log.info("%s: %s left during the TLS handshake: %s", self._name, peer, error)
+            log.debug("%s: %s left during the TLS handshake: %r", self._name, peer, error)
         else:
             return
         connection.close()
