@@ -63,6 +63,7 @@ class StreamConnection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._request: RequestHead | None = None
         self._body_size = 0
+        self._has_body = True
         self._is_chunked = False
         self._is_closing = False
         self._timer: asyncio.TimerHandle | None = None
@@ -235,11 +236,14 @@ class StreamConnection(asyncio.Protocol):
             headers=[(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers],
             reason=head.phrase.encode("latin-1", errors="replace"),
         )
-        data = self._http.send(response)
-        self._is_chunked = b"transfer-encoding: chunked" in (data or b"").lower()
+        data = self._http.send(response) or b""
+        self._has_body = self._request is None or self._request.method != "HEAD"
+        self._is_chunked = self._has_body and b"\r\ntransfer-encoding: chunked\r\n" in data.lower()
         self._transport.write(data)
 
     def send_body(self, data: bytes | memoryview) -> None:
+        if not self._has_body:
+            return
         if self._is_chunked:
             self._transport.write(encode_chunk(data))
             return
