@@ -44,5 +44,11 @@ def _proxied_node(request: RequestHead) -> str:
     for uri in header_values(request.headers, "x-forwarded-uri"):
         parts = uri.partition("?")[0].split("/")[1:]
         if tuple(parts[:3]) == _NODE_PROXY and len(parts) > 4 and parts[4] == "proxy":
-            return unquote(parts[3]).partition(":")[0]
+            return _node_name(unquote(parts[3]))
     return ""
+
+
+def _node_name(proxied: str) -> str:
+    """The name in ``name``, ``name:port`` or ``scheme:name:port``."""
+    pieces = proxied.split(":")
+    return pieces[1] if len(pieces) == 3 else pieces[0]

@@ -2,7 +2,6 @@
 
 import logging
 import socket
-import struct
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from cloudstream.kube import PodDirectory
@@ -16,13 +15,15 @@ log = logging.getLogger(__name__)
 
 _SO_ORIGINAL_DST = 80  # linux/netfilter_ipv4.h, and the same number for IPv6
 _SOL_IPV6 = 41
+_SOCKADDR_IN, _SOCKADDR_IN6 = 16, 28
 
 
 class Router:
     """Finds the node of a request: by its pod, by the proxied node's name, by what was dialled."""
 
-    def __init__(self, registry: Registry, pods: PodDirectory | None) -> None:
+    def __init__(self, registry: Registry, pods: PodDirectory | None, *, reconnect: float) -> None:
         self._registry = registry
+        self._reconnect = reconnect
         self._pods = pods
 
     async def find(self, request: RequestHead, subject: Subject, dialled: str) -> NodeSession:
@@ -38,7 +39,7 @@ class Router:
             except LookupFailed as error:
                 lookup_error = error
         if subject.node_name:
-            return self._registry.by_name(subject.node_name)
+            return await self._registry.awaited(subject.node_name, within=self._reconnect)
         if node := self._by_address(request, dialled):
             return node
         if lookup_error:
@@ -61,20 +62,17 @@ class Router:
             # The pod may have moved since it was looked up.
             pods.doubt(subject.namespace, subject.pod_name)
             node_name = await pods.node_of(subject.namespace, subject.pod_name)
-            return self._registry.by_name(node_name)
+            return await self._registry.awaited(node_name, within=self._reconnect)
 
     def _by_address(self, request: RequestHead, dialled: str) -> NodeSession | None:
         if node := self._registry.by_address(dialled):
             return node
         for host in header_values(request.headers, "host")[:1]:
             name = host_without_port(host)
-            if node := self._registry.by_address(name):
-                return node
-            if _as_address(name) is None and name:
-                try:
-                    return self._registry.by_name(name)
-                except NodeNotConnected:
-                    return None
+            try:
+                return self._registry.by_address(str(ip_address(name)))
+            except ValueError:
+                return self._registry.find(name)
         return None
 
 
@@ -85,28 +83,22 @@ def host_without_port(host: str) -> str:
     return host.rpartition(":")[0] if host.count(":") == 1 else host
 
 
-def _as_address(text: str) -> IPv4Address | IPv6Address | None:
-    try:
-        return ip_address(text)
-    except ValueError:
-        return None
-
-
 def dialled_address(sock: socket.socket) -> str:
     """The address that the caller dialled, seen through DNAT on this host where there was one."""
+    local = _unmapped(sock.getsockname()[0].partition("%")[0])
     try:
-        if sock.family == socket.AF_INET:
-            original = sock.getsockopt(socket.SOL_IP, _SO_ORIGINAL_DST, 16)
-            return socket.inet_ntop(socket.AF_INET, original[4:8])
-        original = sock.getsockopt(_SOL_IPV6, _SO_ORIGINAL_DST, 28)
-        return _unmapped(struct.unpack("!16s", original[8:24])[0])
+        # An IPv4 connection is asked for as such, on a socket that takes both versions too.
+        if isinstance(local, IPv4Address):
+            original = sock.getsockopt(socket.SOL_IP, _SO_ORIGINAL_DST, _SOCKADDR_IN)
+            return str(IPv4Address(original[4:8]))
+        original = sock.getsockopt(_SOL_IPV6, _SO_ORIGINAL_DST, _SOCKADDR_IN6)
+        return str(IPv6Address(original[8:24]))
     except OSError:
         # No conntrack entry: nothing redirected this connection.
-        return _unmapped(socket.inet_pton(sock.family, sock.getsockname()[0].partition("%")[0]))
+        return str(local)
 
 
-def _unmapped(packed: bytes) -> str:
-    address = ip_address(packed)
-    if isinstance(address, IPv6Address) and address.ipv4_mapped:
-        return str(address.ipv4_mapped)
-    return str(address)
+def _unmapped(text: str) -> IPv4Address | IPv6Address:
+    address = ip_address(text)
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address

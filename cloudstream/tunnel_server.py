@@ -5,6 +5,7 @@ KubeEdge issues them); the headers only have to agree.
 """
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from ipaddress import ip_address
@@ -22,7 +23,7 @@ from cloudstream.tunnel_socket import (
 )
 from streamkit.errors import (
     BadKubeletPath,
-    HandshakeRejected,
+    BadRequest,
     NodeIdentityMismatch,
     NotAllowed,
     StreamError,
@@ -116,10 +117,11 @@ class TunnelServer:
 
 def _node_address(handshake: Handshake) -> str:
     """The announced internal IP in its usual spelling; the peer's where none is announced."""
-    try:
-        return str(ip_address(handshake.headers.get(NODE_IP_HEADER, "")))
-    except ValueError:
-        return handshake.peer_address
+    for text in (handshake.headers.get(NODE_IP_HEADER, ""), handshake.peer_address):
+        with contextlib.suppress(ValueError):
+            address = ip_address(text.partition("%")[0])
+            return str(getattr(address, "ipv4_mapped", None) or address)
+    return ""
 
 
 def _check_origin(handshake: Handshake) -> None:
@@ -143,7 +145,7 @@ def _node_name(handshake: Handshake) -> str:
         )
     announced = handshake.headers.get(NODE_NAME_HEADER, "")
     if not announced:
-        raise HandshakeRejected(f"the edge sent no {NODE_NAME_HEADER} header")
+        raise BadRequest(f"the edge sent no {NODE_NAME_HEADER} header")
     if announced != certified:
         raise NodeIdentityMismatch(
             f'the edge calls itself "{announced}" with the certificate of node "{certified}"',
