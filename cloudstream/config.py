@@ -53,6 +53,7 @@ class CloudDeadlines(Section):
     open: Seconds = 30.0
     keep_alive: Seconds = 90.0
     lookup: Seconds = 5.0
+    reconnect: Seconds = 2.0
     heartbeat: Seconds = 10.0
     heartbeat_timeout: Seconds = 25.0
     resume_timeout: Grace = 30.0
@@ -232,6 +233,7 @@ cloudstream:
     open: 30              # how long an edge may take to answer a request
     keepAlive: 90         # how long an idle API server connection stays open
     lookup: 5             # one question to the Kubernetes API
+    reconnect: 2          # for a node to come back, before a request to it is refused
     heartbeat: 10         # between two signs of life that the cloud sends
     heartbeatTimeout: 25  # silence after which a tunnel counts as lost
     resumeTimeout: 30     # for which requests outlive a lost tunnel; 0 = they end with it

@@ -1,5 +1,7 @@
 """Which node is connected, and through which session."""
 
+import asyncio
+
 from cloudstream.node_session import NodeSession
 from streamkit.errors import NodeNotConnected, NodeUnknown, TunnelReplaced
 
@@ -9,6 +11,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._nodes: dict[str, NodeSession] = {}
+        self._awaited: dict[str, set[asyncio.Future[NodeSession]]] = {}
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -19,6 +22,9 @@ class Registry:
         self._nodes[node.name] = node
         if older is not None:
             older.close(TunnelReplaced(f'a newer tunnel of node "{node.name}" took over'))
+        for waiter in self._awaited.pop(node.name, ()):
+            if not waiter.done():
+                waiter.set_result(node)
 
     def remove(self, node: NodeSession) -> None:
         """Take a session out, if it is still the node's current one."""
@@ -39,6 +45,26 @@ class Registry:
             return self._nodes[name]
         except KeyError:
             raise NodeNotConnected(f'edge node "{name}" is not connected') from None
+
+    async def awaited(self, name: str, *, within: float) -> NodeSession:
+        """The node's session, once it is there: after a restart nodes need a moment to return.
+
+        Raises NodeNotConnected when the seconds are over.
+        """
+        if node := self._nodes.get(name):
+            return node
+        waiter: asyncio.Future[NodeSession] = asyncio.get_running_loop().create_future()
+        self._awaited.setdefault(name, set()).add(waiter)
+        try:
+            async with asyncio.timeout(within):
+                return await waiter
+        except TimeoutError:
+            return self.by_name(name)
+        finally:
+            if waiters := self._awaited.get(name):
+                waiters.discard(waiter)
+                if not waiters:
+                    del self._awaited[name]
 
     def by_address(self, address: str) -> NodeSession | None:
         """The one node that announced this address, or None.

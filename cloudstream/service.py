@@ -35,7 +35,7 @@ class CloudService:
         self._pods = _pod_directory(config)
         self._streams = StreamServer(
             Callers(settings.api_clients),
-            Router(self.registry, self._pods),
+            Router(self.registry, self._pods, reconnect=deadlines.reconnect),
             deadlines,
             settings.limits,
         )

@@ -24,6 +24,7 @@ from streamkit.wire.v2_message import SUBPROTOCOL
 
 log = logging.getLogger(__name__)
 
+_GROWTH = 1.5
 _PROVEN = 10.0
 """Seconds after which a tunnel counts as good, so that its end begins a new series of attempts."""
 
@@ -54,7 +55,7 @@ class RedialDelays:
         """Seconds to wait before the next attempt. A refusal waits the longest at once."""
         if isinstance(error, HandshakeRejected | TunnelReplaced):
             self._step = self._backoff.maximum
-        step, self._step = self._step, min(self._step * 2, self._backoff.maximum)
+        step, self._step = self._step, min(self._step * _GROWTH, self._backoff.maximum)
         return self._uniform(step / 2, step)
 
 
