@@ -30,6 +30,7 @@ class ClientConnection:
         self._writer = writer
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_LIMIT)
         self._presence: asyncio.Task[None] | None = None
+        self._without_body = False
         self.answered = False
         """Whether the head of an answer to the present request is on its way."""
 
@@ -59,6 +60,7 @@ class ClientConnection:
             event = await self._next_event()
         if not isinstance(event, h11.Request):
             return None
+        self._without_body = event.method == b"HEAD"
         headers = tuple(
             (name.decode("latin-1"), value.decode("latin-1"))
             for name, value in event.headers.raw_items()
@@ -114,8 +116,8 @@ class ClientConnection:
         await self._send(h11.Response(status_code=status, headers=lines))
 
     async def send_data(self, data: bytes) -> None:
-        """Send a piece of the body; waits while the client does not read."""
-        if data:
+        """Send a piece of the body, if the request wants one; waits while the client is slow."""
+        if data and not self._without_body:
             await self._send(h11.Data(data=data))
 
     async def finish(self) -> None:

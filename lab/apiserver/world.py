@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import os
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +18,12 @@ from lab.apiserver.status import not_found, plain_error
 from lab.apiserver.store import Collection, Key, Object, Versions, timestamp
 
 DEFAULT_KUBELET_PORT = 10250
+
+_SYSTEM_INFO = (
+    *("architecture", "bootID", "containerRuntimeVersion", "kernelVersion", "kubeProxyVersion"),
+    *("kubeletVersion", "machineID", "operatingSystem", "osImage", "systemUUID"),
+)
+"""The fields of ``status.nodeInfo``, all of which typed clients insist on."""
 
 
 class World:
@@ -35,6 +42,7 @@ class World:
         self._sources = sources
         self._last_read: dict[str, dict[Key, Object]] = {}
         self._refreshing = asyncio.Lock()
+        self._read_since = float("-inf")
         self._dial: dict[str, Address] = {}
         for node in config.nodes:
             self.nodes.create("", _node_object(node))
@@ -50,9 +58,14 @@ class World:
     async def refresh_pods(self) -> None:
         """Read the pods of all runtimes; those of a runtime that does not answer stay as they were.
 
-        As in a real cluster, whose pods do not vanish with their node.
+        As in a real cluster, whose pods do not vanish with their node. Callers that come while
+        one reads are served by one more reading together.
         """
+        asked = time.monotonic()
         async with self._refreshing:
+            if self._read_since > asked:
+                return
+            since = time.monotonic()
             found = dict(self._static)
             for source in self._sources:
                 try:
@@ -61,6 +74,7 @@ class World:
                     self._last_read.setdefault(source.node.name, {})
                 found |= self._last_read[source.node.name]
             self.pods.observe(found)
+            self._read_since = since
             for namespace, _ in found:
                 self._add_namespace(namespace)
 
@@ -113,14 +127,7 @@ def _node_object(node: NodeConfig) -> Object:
         "lastHeartbeatTime": now,
         "lastTransitionTime": now,
     }
-    system = {
-        "kubeletVersion": VERSION["gitVersion"],
-        "operatingSystem": "linux",
-        "architecture": "amd64",
-        "osImage": "lab",
-        "kernelVersion": "lab",
-        "containerRuntimeVersion": "containerd://lab",
-    }
+    system = dict.fromkeys(_SYSTEM_INFO, "lab") | {"kubeletVersion": VERSION["gitVersion"]}
     status: dict[str, Any] = {
         "addresses": [*addresses, {"type": "Hostname", "address": node.name}],
         "conditions": [ready],
@@ -151,7 +158,10 @@ def _static_pod(given: Object) -> Object:
     running = {"ready": True, "restartCount": 0, "state": {"running": {"startedAt": now}}}
     assumed: Object = {"phase": "Pending"}
     if spec.get("nodeName"):
-        statuses = [{"name": each["name"], **running} for each in spec["containers"]]
+        statuses = [
+            {"name": each["name"], "image": each.get("image", "none"), "imageID": "none", **running}
+            for each in spec["containers"]
+        ]
         assumed = {"phase": "Running", "containerStatuses": statuses}
     return {
         "kind": "Pod",

@@ -156,6 +156,12 @@ async def test_a_watch_from_a_version_leaves_out_what_was_there(rest: RestClient
     assert body == b""
 
 
+async def test_a_head_request_has_no_body(rest: RestClient) -> None:
+    status, body, headers = await rest.raw("HEAD", "/healthz")
+    assert (status, body, headers["Content-Length"]) == (200, b"", "2")
+    assert (await rest.raw("GET", "/healthz"))[1] == b"ok"
+
+
 async def test_discovery_names_the_resources(rest: RestClient) -> None:
     assert (await rest("GET", "/version"))[1]["gitVersion"].startswith("v1.")
     assert (await rest("GET", "/api"))[1]["versions"] == ["v1"]
