@@ -3,7 +3,8 @@
 import re
 from urllib.parse import parse_qs
 
-_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+"""A percent sign that begins no escape, which Go refuses and Python would take as it stands."""
 
 
 def parse_query(query: str) -> dict[str, list[str]]:
@@ -12,7 +13,7 @@ def parse_query(query: str) -> dict[str, list[str]]:
     Pairs that hold a semicolon or a broken escape are left out. Bytes that are no UTF-8 are held
     as surrogate escapes.
     """
-    pairs = [pair for pair in query.split("&") if ";" not in pair and not _BAD_ESCAPE.search(pair)]
+    pairs = [pair for pair in query.split("&") if ";" not in pair and not BAD_ESCAPE.search(pair)]
     return parse_qs(
         "&".join(pairs), keep_blank_values=True, encoding="utf-8", errors="surrogateescape"
     )

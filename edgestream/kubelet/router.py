@@ -1,20 +1,18 @@
 """Which route answers a request, and what a kubelet says where none does."""
 
 import html
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
 from edgestream.answers import PLAIN_TEXT, UNSNIFFED_TEXT, KubeletAnswer
 from edgestream.kubelet.exchange import Exchange
+from edgestream.kubelet.query import BAD_ESCAPE
 from streamkit.wire.exchange import Headers, RequestHead
 from streamkit.wire.go_url import escape_path
 
 Parameters = Mapping[str, str]
 RouteHandler = Callable[[Exchange, Parameters], Awaitable[None]]
-
-_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ class Router:
 
         The path is decoded before it is split, as Go does it, so an escaped slash splits as well.
         """
-        if not request.path.startswith("/") or _BAD_ESCAPE.search(request.path):
+        if not request.path.startswith("/") or BAD_ESCAPE.search(request.path):
             raise KubeletAnswer(400, "400 Bad Request")
         path = unquote_to_bytes(request.path).decode(errors="replace")
         if (clean := _clean(path)) != path:

@@ -66,36 +66,47 @@ class ScriptedServer:
 
 @asynccontextmanager
 async def scripted_server(script: Script) -> AsyncIterator[ScriptedServer]:
-    """Serve every connection by the script; it is closed where the script returns."""
+    """Serve every connection by the script; it is closed where the script returns.
+
+    What a script raises, the context raises at its end.
+    """
     state = ScriptedServer()
     failures: list[Exception] = []
     tasks: set[asyncio.Task[None]] = set()
+    loop = asyncio.get_running_loop()
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if task := asyncio.current_task():
-            tasks.add(task)
-        state.connections += 1
+    async def accept(listener: socket.socket) -> None:
+        while True:
+            connection, _ = await loop.sock_accept(listener)
+            state.connections += 1
+            tasks.add(asyncio.create_task(serve(connection)))
+
+    async def serve(connection: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=connection)
         try:
             await script(Peer(reader, writer))
-        except (ConnectionError, asyncio.CancelledError):
-            pass  # the client left, or the test ended
+        except ConnectionError:
+            pass  # the client left
+        except asyncio.CancelledError:
+            writer.transport.abort()  # the test ended
         except Exception as error:
             failures.append(error)
         finally:
             writer.close()
             state.finished.set()
-            with suppress(ConnectionError, asyncio.CancelledError):
+            with suppress(ConnectionError):
                 await writer.wait_closed()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    state.port = server.sockets[0].getsockname()[1]
-    try:
-        yield state
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await server.wait_closed()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        state.port = listener.getsockname()[1]
+        tasks.add(asyncio.create_task(accept(listener)))
+        try:
+            yield state
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
     if failures:
         raise failures[0]
 
