@@ -113,8 +113,8 @@ class AsyncioKubeApi:
         if answer.status != 200:
             raise LookupFailed(f"the Kubernetes API answered {answer.status}")
         try:
-            return str(json.loads(body)["spec"].get("nodeName", ""))
-        except (ValueError, KeyError, AttributeError) as error:
+            return str(json.loads(body)["spec"].get("nodeName") or "")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise LookupFailed("the Kubernetes API answered no Pod") from error
 
     async def close(self) -> None:
