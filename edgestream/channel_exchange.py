@@ -80,9 +80,8 @@ class ChannelExchange:
         self._readable.set()
 
     def reset_received(self, error: StreamError) -> None:
+        # The owner is cancelled, and with it whatever waits here; nobody is woken to find an error.
         self._error = error
-        self._readable.set()
-        self._writable.set()
         if self._owner:
             self._owner.cancel()
 

@@ -240,8 +240,8 @@ def test_the_printed_default_shows_every_key() -> None:
             "1:14: edgestream.backoff: maximum should not be less than initial",
         ),
         (
-            "edgestream: {deadlines: {heartbeatTimeout: 5}}",
-            "1:14: edgestream.deadlines: heartbeatTimeout should be longer than heartbeat",
+            "edgestream: {deadlines: {resumeTimeout: -1}}",
+            "1:41: edgestream.deadlines.resumeTimeout: should be greater than or equal to 0, not -1",
         ),
         (
             "apiVersion: cloudcore.config.kubeedge.io/v1alpha2",
