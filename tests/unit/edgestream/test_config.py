@@ -241,7 +241,10 @@ def test_the_printed_default_shows_every_key() -> None:
         ),
         (
             "edgestream: {deadlines: {resumeTimeout: -1}}",
-            "1:41: edgestream.deadlines.resumeTimeout: should be greater than or equal to 0, not -1",
+            (
+                "1:41: edgestream.deadlines.resumeTimeout: "
+                "should be greater than or equal to 0, not -1"
+            ),
         ),
         (
             "apiVersion: cloudcore.config.kubeedge.io/v1alpha2",
