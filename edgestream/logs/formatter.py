@@ -16,7 +16,7 @@ from edgestream.logs.failures import unexpected_stream
 from edgestream.logs.options import LogOptions
 from edgestream.logs.record import STREAMS, Parser, Record, choose_parser, parse_cri
 
-_PIECE = 16 * 1024
+PIECE = 16 * 1024
 """A block that can't be formatted as a whole is tried again in pieces of this size."""
 
 _LINES = re.compile(rb"[^\n]*\n")
@@ -105,7 +105,7 @@ class LogFormatter:
         elif not self._in_bulk(block, parts):
             begin = 0
             while begin < len(block) and not self.done:
-                end = block.rfind(b"\n", begin, begin + _PIECE) + 1
+                end = block.rfind(b"\n", begin, begin + PIECE) + 1
                 end = end or block.index(b"\n", begin) + 1
                 piece = block[begin:end]
                 if not self._in_bulk(piece, parts):

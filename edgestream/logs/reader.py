@@ -156,6 +156,8 @@ class LogReader:
     async def _read_history(self) -> bool:
         """The same for what is in the files already."""
         file = self._files[0]
+        if file is self._current and self._options.follow:
+            self._current.restart_if_rewritten()
         if records := await file.records():
             self._ready = self._formatter.feed(records)
             return True
