@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from edgestream.config import EdgeConfig
 from edgestream.connector import Connector
@@ -18,12 +19,17 @@ from streamkit.wire.v2 import V2Settings
 log = logging.getLogger(__name__)
 
 
-async def run(config: EdgeConfig) -> None:
-    """Serve the cloud until cancelled. Raises CertError where the certificates can't be used."""
+async def run(
+    config: EdgeConfig, *, handler: Callable[[EdgeConfig], KubeletHandler] | None = None
+) -> None:
+    """Serve the cloud until cancelled, from the configured backend or the one given.
+
+    Raises CertError where the certificates can't be used.
+    """
     settings = config.settings
     context = tunnel_client_context(config.tunnel_tls)
-    handler = _handler(config)
-    server = ChannelServer(handler, max_channels=settings.limits.max_channels)
+    backend = (handler or configured_backend)(config)
+    server = ChannelServer(backend, max_channels=settings.limits.max_channels)
     connector = Connector(
         _tunnel_options(config),
         context,
@@ -40,7 +46,7 @@ async def run(config: EdgeConfig) -> None:
             group.create_task(server.run(), name="channels")
             group.create_task(connector.run(), name="connector")
     finally:
-        await handler.close()
+        await backend.close()
 
 
 class EdgeSessions:
@@ -60,7 +66,8 @@ class EdgeSessions:
         return V2EdgeSession(self._server.accept, self._settings)
 
 
-def _handler(config: EdgeConfig) -> KubeletHandler:
+def configured_backend(config: EdgeConfig) -> KubeletHandler:
+    """What the configuration names: the container runtime, or a kubelet of this host."""
     deadlines = config.settings.deadlines
     if config.settings.backend == "kubelet":
         log.info("answering from the kubelet at %s:%d", config.kubelet_address, config.kubelet_port)
