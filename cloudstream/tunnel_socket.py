@@ -105,7 +105,7 @@ def tunnel_protocol(
         limits.heartbeat,
         limits.heartbeat,
         WSAutoPingStrategy.PING_WHEN_IDLE,
-        True,
+        False,
         limits.max_message,
         None,
         _READ_BUFFER,
@@ -149,7 +149,7 @@ class TunnelSocket(WSListener):
         self._is_pumping = False
         self._is_ended = False
         self._frames = 0
-        self._frames_at_heartbeat = 0
+        self._frames_at_heartbeat = -1
         self._silence = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._pinged_at = 0.0
@@ -179,6 +179,10 @@ class TunnelSocket(WSListener):
             will_return = code in (CloseCode.HEARTBEAT, CloseCode.DRAINING)
             error = TunnelClosed(f"the edge closed the tunnel: {reason}")
             self._hang_up(error, will_return=will_return)
+        elif message_type == WSMsgType.PING:
+            # Not left to picows, which would not let us see this sign of life: a stock edge that
+            # is stuck in one channel answers no ping and goes on to send its own.
+            transport.send_pong(frame.get_payload_as_bytes())
         elif message_type == WSMsgType.PONG:
             loop = asyncio.get_running_loop()
             self._session.round_trip_measured(loop.time() - self._pinged_at)

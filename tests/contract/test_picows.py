@@ -148,7 +148,7 @@ async def connected(
             1.0,
             1.0,
             WSAutoPingStrategy.PING_WHEN_IDLE,
-            True,
+            False,
             MAX_FRAME,
             None,
             4096,
@@ -215,7 +215,7 @@ def test_fragments_are_delivered_one_by_one(loop_factory: LoopFactory, tls: Tls)
             for opcode, piece, fin in (
                 (TEXT, b"a" * 4096, False),
                 (CONTINUATION, b"", False),
-                (PING, b"between", True),
+                (PING, b"", True),
                 (CONTINUATION, b"b", True),
             ):
                 peer.writer.write(frame(opcode, piece, fin=fin, masked=True))
@@ -223,6 +223,7 @@ def test_fragments_are_delivered_one_by_one(loop_factory: LoopFactory, tls: Tls)
             assert peer.recorder.events[2:] == [
                 (WSMsgType.TEXT, False, b"a" * 4096),
                 (WSMsgType.CONTINUATION, False, b""),
+                (WSMsgType.PING, True, b""),
                 (WSMsgType.CONTINUATION, True, b"b"),
             ]
 
@@ -230,16 +231,18 @@ def test_fragments_are_delivered_one_by_one(loop_factory: LoopFactory, tls: Tls)
 
 
 @on_both_loops
-def test_pings_are_answered_unseen_and_pongs_are_seen(loop_factory: LoopFactory, tls: Tls) -> None:
+def test_pings_are_left_to_us(loop_factory: LoopFactory, tls: Tls) -> None:
     async def work() -> None:
         async with upgraded(tls) as peer:
             peer.writer.write(frame(PING, b"ping you", masked=True))
+            await peer.recorder.saw(WSMsgType.PING, True, b"ping you")
+            peer.transport.send_pong(b"ping you")
             assert await peer.next_frame() == Frame(True, PONG, b"ping you")
             peer.transport.send_ping()
             assert await peer.next_frame() == Frame(True, PING, b"")
             peer.writer.write(frame(PONG, b"", masked=True))
             await peer.recorder.saw(WSMsgType.PONG, True, b"")
-            assert len(peer.recorder.events) == 3
+            assert len(peer.recorder.events) == 4
 
     run(loop_factory, work())
 
@@ -389,7 +392,7 @@ def test_a_client_that_never_asks_is_dropped(loop_factory: LoopFactory, tls: Tls
         def protocol() -> Any:
             made = Protocol(
                 None, None, False, lambda request: None, logging.getLogger("picows"), True, 0.05,
-                False, 1.0, 1.0, WSAutoPingStrategy.PING_WHEN_IDLE, True, 10, None, 4096,
+                False, 1.0, 1.0, WSAutoPingStrategy.PING_WHEN_IDLE, False, 10, None, 4096,
             )  # fmt: skip
             protocols.append(made)
             return made
