@@ -1,7 +1,7 @@
 """Calls to a container runtime's CRI socket, their errors in our own terms."""
 
 from collections.abc import Awaitable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 import grpc
 import grpc.aio
@@ -11,7 +11,7 @@ from edgestream.cri import cri_pb2, cri_pb2_grpc
 from streamkit.errors import RuntimeUnavailable
 
 if TYPE_CHECKING:
-    from edgestream.cri.cri_pb2_grpc import RuntimeServiceAsyncStub
+    from edgestream.cri.cri_pb2_grpc import ImageServiceAsyncStub, RuntimeServiceAsyncStub
 
 MAX_MESSAGE = 16 << 20
 """Bytes of one answer, the kubelet's limit; gRPC's own of 4 MiB is too small for a full node."""
@@ -31,6 +31,12 @@ _OPTIONS = (
 _Reply = TypeVar("_Reply")
 
 
+class _Connection(NamedTuple):
+    channel: grpc.aio.Channel
+    runtime: "RuntimeServiceAsyncStub"
+    images: "ImageServiceAsyncStub"
+
+
 class CriClient:
     """A client of one runtime.
 
@@ -46,8 +52,7 @@ class CriClient:
     def __init__(self, endpoint: str, *, call_deadline: float) -> None:
         self.socket_path = endpoint.removeprefix("unix://")
         self._call_deadline = call_deadline
-        self._channel: grpc.aio.Channel | None = None
-        self._stub: RuntimeServiceAsyncStub | None = None
+        self._connection: _Connection | None = None
 
     async def version(self) -> cri_pb2.VersionResponse:
         """The runtime's name and versions; also the cheapest sign of life."""
@@ -70,6 +75,14 @@ class CriClient:
         call = self._runtime.ListContainers(request, timeout=self._call_deadline)
         return (await self._answer(call)).containers
 
+    async def sandbox_status(
+        self, sandbox_id: str, *, verbose: bool = False
+    ) -> cri_pb2.PodSandboxStatusResponse:
+        """What the runtime knows about a sandbox; ``verbose`` fills ``info``."""
+        request = cri_pb2.PodSandboxStatusRequest(pod_sandbox_id=sandbox_id, verbose=verbose)
+        call = self._runtime.PodSandboxStatus(request, timeout=self._call_deadline)
+        return await self._answer(call)
+
     async def container_status(
         self, container_id: str, *, verbose: bool = False
     ) -> cri_pb2.ContainerStatusResponse:
@@ -91,22 +104,60 @@ class CriClient:
         call = self._runtime.PortForward(request, timeout=self._call_deadline)
         return (await self._answer(call)).url
 
+    async def exec_sync(
+        self, container_id: str, command: Sequence[str], *, deadline: float
+    ) -> cri_pb2.ExecSyncResponse:
+        """Run a command to its end, within ``deadline`` seconds, and return all its output."""
+        request = cri_pb2.ExecSyncRequest(container_id=container_id, cmd=command)
+        return await self._answer(self._runtime.ExecSync(request, timeout=deadline), deadline)
+
+    async def checkpoint(self, container_id: str, location: str, *, deadline: float) -> None:
+        """Write a container's state to the archive ``location``, within ``deadline`` seconds."""
+        request = cri_pb2.CheckpointContainerRequest(
+            container_id=container_id, location=location, timeout=int(deadline)
+        )
+        call = self._runtime.CheckpointContainer(request, timeout=deadline)
+        await self._answer(call, deadline)
+
+    async def container_stats(self) -> Sequence[cri_pb2.ContainerStats]:
+        """What all containers use; one that can't be measured makes some runtimes fail here."""
+        request = cri_pb2.ListContainerStatsRequest()
+        call = self._runtime.ListContainerStats(request, timeout=self._call_deadline)
+        return (await self._answer(call)).stats
+
+    async def image_filesystems(self) -> Sequence[cri_pb2.FilesystemUsage]:
+        """What images take up, in one filesystem or several."""
+        request = cri_pb2.ImageFsInfoRequest()
+        call = self._images.ImageFsInfo(request, timeout=self._call_deadline)
+        return (await self._answer(call)).image_filesystems
+
     async def close(self) -> None:
         """Drop the connection; calls under way are cancelled. Idempotent."""
-        channel, self._channel, self._stub = self._channel, None, None
-        if channel:
-            await channel.close()
+        connection, self._connection = self._connection, None
+        if connection:
+            await connection.channel.close()
 
     @property
     def _runtime(self) -> "RuntimeServiceAsyncStub":
-        if self._stub is None:  # made here because a channel belongs to the running loop
-            target = f"unix:{self.socket_path}"
-            self._channel = grpc.aio.insecure_channel(target, options=_OPTIONS)
-            stub = cri_pb2_grpc.RuntimeServiceStub(self._channel)
-            self._stub = cast("RuntimeServiceAsyncStub", stub)
-        return self._stub
+        return self._connected().runtime
 
-    async def _answer(self, call: Awaitable[_Reply]) -> _Reply:
+    @property
+    def _images(self) -> "ImageServiceAsyncStub":
+        return self._connected().images
+
+    def _connected(self) -> "_Connection":
+        if self._connection is None:  # made here because a channel belongs to the running loop
+            channel = grpc.aio.insecure_channel(f"unix:{self.socket_path}", options=_OPTIONS)
+            runtime = cri_pb2_grpc.RuntimeServiceStub(channel)
+            images = cri_pb2_grpc.ImageServiceStub(channel)
+            self._connection = _Connection(
+                channel,
+                cast("RuntimeServiceAsyncStub", runtime),
+                cast("ImageServiceAsyncStub", images),
+            )
+        return self._connection
+
+    async def _answer(self, call: Awaitable[_Reply], deadline: float | None = None) -> _Reply:
         try:
             return await call
         except grpc.aio.AioRpcError as error:
@@ -118,7 +169,7 @@ class CriClient:
             if code is grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise RuntimeUnavailable(
                     f"the container runtime on {self.socket_path} did not answer"
-                    f" within {self._call_deadline:g} s"
+                    f" within {deadline or self._call_deadline:g} s"
                 ) from error
             raise runtime_answer(code, details) from error
 

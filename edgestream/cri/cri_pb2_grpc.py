@@ -104,6 +104,11 @@ class RuntimeServiceStub(object):
                 request_serializer=edgestream_dot_cri_dot_cri__pb2.ReopenContainerLogRequest.SerializeToString,
                 response_deserializer=edgestream_dot_cri_dot_cri__pb2.ReopenContainerLogResponse.FromString,
                 _registered_method=True)
+        self.CheckpointContainer = channel.unary_unary(
+                '/runtime.v1.RuntimeService/CheckpointContainer',
+                request_serializer=edgestream_dot_cri_dot_cri__pb2.CheckpointContainerRequest.SerializeToString,
+                response_deserializer=edgestream_dot_cri_dot_cri__pb2.CheckpointContainerResponse.FromString,
+                _registered_method=True)
         self.ExecSync = channel.unary_unary(
                 '/runtime.v1.RuntimeService/ExecSync',
                 request_serializer=edgestream_dot_cri_dot_cri__pb2.ExecSyncRequest.SerializeToString,
@@ -233,6 +238,12 @@ class RuntimeServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckpointContainer(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ExecSync(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -353,6 +364,11 @@ def add_RuntimeServiceServicer_to_server(servicer, server):
                     servicer.ReopenContainerLog,
                     request_deserializer=edgestream_dot_cri_dot_cri__pb2.ReopenContainerLogRequest.FromString,
                     response_serializer=edgestream_dot_cri_dot_cri__pb2.ReopenContainerLogResponse.SerializeToString,
+            ),
+            'CheckpointContainer': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckpointContainer,
+                    request_deserializer=edgestream_dot_cri_dot_cri__pb2.CheckpointContainerRequest.FromString,
+                    response_serializer=edgestream_dot_cri_dot_cri__pb2.CheckpointContainerResponse.SerializeToString,
             ),
             'ExecSync': grpc.unary_unary_rpc_method_handler(
                     servicer.ExecSync,
@@ -773,6 +789,33 @@ class RuntimeService(object):
             '/runtime.v1.RuntimeService/ReopenContainerLog',
             edgestream_dot_cri_dot_cri__pb2.ReopenContainerLogRequest.SerializeToString,
             edgestream_dot_cri_dot_cri__pb2.ReopenContainerLogResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckpointContainer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/runtime.v1.RuntimeService/CheckpointContainer',
+            edgestream_dot_cri_dot_cri__pb2.CheckpointContainerRequest.SerializeToString,
+            edgestream_dot_cri_dot_cri__pb2.CheckpointContainerResponse.FromString,
             options,
             channel_credentials,
             insecure,

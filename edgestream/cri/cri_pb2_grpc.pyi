@@ -95,6 +95,11 @@ class RuntimeServiceStub:
         edgestream.cri.cri_pb2.ReopenContainerLogResponse,
     ]
 
+    CheckpointContainer: grpc.UnaryUnaryMultiCallable[
+        edgestream.cri.cri_pb2.CheckpointContainerRequest,
+        edgestream.cri.cri_pb2.CheckpointContainerResponse,
+    ]
+
     ExecSync: grpc.UnaryUnaryMultiCallable[
         edgestream.cri.cri_pb2.ExecSyncRequest,
         edgestream.cri.cri_pb2.ExecSyncResponse,
@@ -204,6 +209,11 @@ class RuntimeServiceAsyncStub:
     ReopenContainerLog: grpc.aio.UnaryUnaryMultiCallable[
         edgestream.cri.cri_pb2.ReopenContainerLogRequest,
         edgestream.cri.cri_pb2.ReopenContainerLogResponse,
+    ]
+
+    CheckpointContainer: grpc.aio.UnaryUnaryMultiCallable[
+        edgestream.cri.cri_pb2.CheckpointContainerRequest,
+        edgestream.cri.cri_pb2.CheckpointContainerResponse,
     ]
 
     ExecSync: grpc.aio.UnaryUnaryMultiCallable[
@@ -344,6 +354,13 @@ class RuntimeServiceServicer(metaclass=abc.ABCMeta):
         request: edgestream.cri.cri_pb2.ReopenContainerLogRequest,
         context: _ServicerContext,
     ) -> typing.Union[edgestream.cri.cri_pb2.ReopenContainerLogResponse, collections.abc.Awaitable[edgestream.cri.cri_pb2.ReopenContainerLogResponse]]: ...
+
+    @abc.abstractmethod
+    def CheckpointContainer(
+        self,
+        request: edgestream.cri.cri_pb2.CheckpointContainerRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[edgestream.cri.cri_pb2.CheckpointContainerResponse, collections.abc.Awaitable[edgestream.cri.cri_pb2.CheckpointContainerResponse]]: ...
 
     @abc.abstractmethod
     def ExecSync(
