@@ -7,7 +7,7 @@ connection is upgraded.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from email.utils import formatdate
 from typing import Any
 
@@ -18,7 +18,7 @@ from cloudstream.config import CloudDeadlines
 from cloudstream.kubelet_path import Subject, subject_of
 from cloudstream.relay import Relay
 from cloudstream.router import dialled_address
-from streamkit.errors import BadRequest, StreamError
+from streamkit.errors import BadRequest, LocalProtocolError, StreamError
 from streamkit.http.answer import LAST_CHUNK, encode_chunk, text_headers
 from streamkit.wire.exchange import (
     Headers,
@@ -39,6 +39,7 @@ Serve = Callable[["StreamConnection", RequestHead, Subject, Relay], Awaitable[No
 """Answers one request through the relay; raises StreamError where that can't be done."""
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], "asyncio.Task[None]"]
+"""Starts a request's task; raises LocalProtocolError where none is started any more."""
 
 
 class StreamConnection(asyncio.Protocol):
@@ -66,13 +67,25 @@ class StreamConnection(asyncio.Protocol):
         self._has_body = True
         self._is_chunked = False
         self._is_closing = False
+        self._is_shut = False
         self._timer: asyncio.TimerHandle | None = None
         self.is_writable = True
+        self.peer = ""
+        """Who called, for the log."""
+        self.peercert: Mapping[str, object] | None = None
+        """The verified client certificate, or None."""
+        self.dialled = ""
+        """The address that the caller dialled."""
 
     # -- asyncio.Protocol --------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
+        # Asked for now: a transport that has been closed can't tell any more.
+        address = transport.get_extra_info("peername")
+        self.peer = f"{address[0]}:{address[1]}" if address else "unknown"
+        self.peercert = transport.get_extra_info("peercert")
+        self.dialled = dialled_address(transport.get_extra_info("socket"))
         self._connections.add(self)
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
         self._start_timer(self._deadlines.request_head)
@@ -94,7 +107,7 @@ class StreamConnection(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._is_closing = True
+        self._is_closing = self._is_shut = True
         self._connections.discard(self)
         self._stop_timer()
         self._drop_request()
@@ -104,6 +117,8 @@ class StreamConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.is_writable = True
+        if self._is_shut:
+            return
         if self._is_closing:
             self._start_timer(self._deadlines.close)
         elif self._relay:
@@ -111,28 +126,11 @@ class StreamConnection(asyncio.Protocol):
 
     # -- what the service asks of it -----------------------------------------------------------
 
-    @property
-    def peercert(self) -> dict[str, object] | None:
-        """The verified client certificate, or None."""
-        found: dict[str, object] | None = self._transport.get_extra_info("peercert")
-        return found
-
-    @property
-    def peer(self) -> str:
-        """Who called, for the log."""
-        address = self._transport.get_extra_info("peername")
-        return f"{address[0]}:{address[1]}" if address else "unknown"
-
-    @property
-    def dialled(self) -> str:
-        """The address that the caller dialled."""
-        return dialled_address(self._transport.get_extra_info("socket"))
-
     def close(self) -> None:
         """End the connection; what is in flight is cancelled. Idempotent."""
+        self._is_closing = True
         self._drop_request()
-        if self._transport:
-            self._transport.close()
+        self._shut()
 
     # -- requests ------------------------------------------------------------------------------
 
@@ -159,6 +157,9 @@ class StreamConnection(asyncio.Protocol):
                     return
         except h11.RemoteProtocolError as error:
             self._refuse(error.error_status_hint, f"no usable HTTP request: {error}")
+        except LocalProtocolError:
+            # The service shuts down.
+            self.close()
 
     async def _answer(self, request: RequestHead) -> None:
         subject = subject_of(request)
@@ -239,13 +240,13 @@ class StreamConnection(asyncio.Protocol):
         data = self._http.send(response) or b""
         self._has_body = self._request is None or self._request.method != "HEAD"
         self._is_chunked = self._has_body and b"\r\ntransfer-encoding: chunked\r\n" in data.lower()
-        self._transport.write(data)
+        self._write(data)
 
     def send_body(self, data: bytes | memoryview) -> None:
         if not self._has_body:
             return
         if self._is_chunked:
-            self._transport.write(encode_chunk(data))
+            self._write(encode_chunk(data))
             return
         try:
             framed = self._http.send(h11.Data(data=bytes(data)))
@@ -253,7 +254,7 @@ class StreamConnection(asyncio.Protocol):
             # More bytes than announced: the client must not take the first ones for the whole.
             self.abort()
         else:
-            self._transport.write(framed or b"")
+            self._write(framed or b"")
 
     def send_end(self) -> None:
         try:
@@ -262,23 +263,29 @@ class StreamConnection(asyncio.Protocol):
             # Fewer bytes than announced: the client must not take it for the whole.
             self.abort()
             return
-        self._transport.write(LAST_CHUNK if self._is_chunked else closing or b"")
+        self._write(LAST_CHUNK if self._is_chunked else closing or b"")
+
+    def _write(self, data: bytes | memoryview) -> None:
+        if not self._is_shut:
+            self._transport.write(data)
 
     def switch_protocols(self, head: ResponseHead) -> None:
         lines = [f"HTTP/1.1 101 {head.phrase}", *(f"{k}: {v}" for k, v in head.headers), "", ""]
-        self._transport.write("\r\n".join(lines).encode("latin-1"))
-        self._transport.resume_reading()
+        self._write("\r\n".join(lines).encode("latin-1"))
+        self.resume_reading()
         early = self._http.trailing_data[0]
         if early and self._relay:
             self._relay.client_data(early)
 
     def send_raw(self, data: bytes | memoryview) -> None:
-        self._transport.write(data)
+        self._write(data)
 
     def finish(self) -> None:
         # Closing with unread bytes of the client (its pings) would reset the connection and cut
         # what is still on its way. So the client gets the time to close first.
         # The wait begins when all has been handed to the kernel, however slow the client reads.
+        if self._is_closing:
+            return
         self._is_closing = True
         self._transport.resume_reading()
         self._transport.set_write_buffer_limits(high=0)
@@ -287,7 +294,7 @@ class StreamConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         self._is_closing = True
-        self._transport.close()
+        self._shut()
 
     def pause_reading(self) -> None:
         if not self._is_closing:
@@ -297,12 +304,19 @@ class StreamConnection(asyncio.Protocol):
         if not self._is_closing:
             self._transport.resume_reading()
 
+    def _shut(self) -> None:
+        # Once only: asyncio's TLS transport forgets itself when it is closed a second time, and
+        # whatever is asked of it then raises AttributeError.
+        if not self._is_shut:
+            self._is_shut = True
+            self._transport.close()
+
     # -- timer -------------------------------------------------------------------------------------
 
     def _start_timer(self, seconds: float) -> None:
         self._stop_timer()
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(seconds, self._transport.close)
+        self._timer = loop.call_later(seconds, self._shut)
 
     def _stop_timer(self) -> None:
         if self._timer:

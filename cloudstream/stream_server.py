@@ -30,13 +30,13 @@ class StreamServer:
 
     async def run(self) -> None:
         """Hold the requests' tasks until cancelled; then end every connection."""
-        try:
-            async with asyncio.TaskGroup() as self._group:
+        async with asyncio.TaskGroup() as self._group:
+            try:
                 await asyncio.get_running_loop().create_future()
-        finally:
-            self._group = None
-            for connection in tuple(self._connections):
-                connection.close()
+            finally:
+                self._group = None
+                for connection in tuple(self._connections):
+                    connection.close()
 
     def connection(self) -> StreamConnection:
         """The protocol of a connection that has just been accepted."""
@@ -71,5 +71,6 @@ class StreamServer:
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> "asyncio.Task[None]":
         if self._group is None:
+            work.close()
             raise LocalProtocolError("the stream server does not run")
         return self._group.create_task(work, name=name)
