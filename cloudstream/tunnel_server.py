@@ -14,13 +14,7 @@ from urllib.parse import urlsplit
 from cloudstream.config import CloudDeadlines, CloudLimits
 from cloudstream.node_session import NodeSession
 from cloudstream.registry import Registry
-from cloudstream.tunnel_socket import (
-    Admission,
-    Handshake,
-    SocketLimits,
-    TunnelSocket,
-    tunnel_protocol,
-)
+from cloudstream.tunnel_socket import Admission, EdgeTunnel, Handshake, tunnel_protocol
 from streamkit.errors import (
     BadKubeletPath,
     BadRequest,
@@ -31,6 +25,7 @@ from streamkit.errors import (
 )
 from streamkit.pki.contexts import peer_identity
 from streamkit.session.session import CloudSession
+from streamkit.session.socket import SocketLimits
 from streamkit.session.v1_cloud import V1CloudSession
 from streamkit.session.v2 import V2CloudSession
 from streamkit.wire.v2 import V2Settings
@@ -56,8 +51,10 @@ class TunnelServer:
         self._socket_limits = SocketLimits(
             deadlines.handshake,
             deadlines.heartbeat,
-            deadlines.heartbeat_timeout,
-            limits.max_message_bytes,
+            silence=deadlines.heartbeat_timeout,
+            first_sign=deadlines.heartbeat_timeout,
+            write=deadlines.heartbeat_timeout,
+            max_message=limits.max_message_bytes,
         )
 
     def connection(self) -> asyncio.BaseProtocol:
@@ -78,7 +75,7 @@ class TunnelServer:
         subprotocol = SUBPROTOCOL if SUBPROTOCOL in handshake.subprotocols else ""
         node = self._resumed(name, handshake) or self._new_session(name, subprotocol)
 
-        def opened(tunnel: TunnelSocket) -> None:
+        def opened(tunnel: EdgeTunnel) -> None:
             node.attach(tunnel, address)
             if self._registry.find(name) is not node:
                 self._registry.add(node)
@@ -90,7 +87,7 @@ class TunnelServer:
                 "v2" if subprotocol else "v1",
             )
 
-        def closed(tunnel: TunnelSocket, error: StreamError, will_return: bool) -> None:
+        def closed(tunnel: EdgeTunnel, error: StreamError, will_return: bool) -> None:
             log.info('node "%s" is disconnected: %s', name, error)
             node.detach(tunnel, error, will_return=will_return)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from edgestream.config import Backoff
-from edgestream.tunnel import Tunnel, TunnelOptions, dial
+from edgestream.tunnel import TunnelOptions, dial
 from streamkit.errors import (
     HandshakeRejected,
     HeartbeatTimeout,
@@ -103,11 +103,11 @@ class Connector:
         kept = self._session
         token = kept.token if isinstance(kept, V2EdgeSession) else ""
         try:
-            connection = await dial(self._options, self._context, session_token=token)
+            tunnel = await dial(self._options, self._context, session_token=token)
         except StreamError as error:
             return error, False
         began = loop.time()
-        session = self._session_over(connection.subprotocol)
+        session = self._session_over(tunnel.subprotocol)
         log.info(
             'connected to %s as node "%s", speaking %s',
             self._options.server,
@@ -115,13 +115,13 @@ class Connector:
             "v2" if session.can_resume else "v1",
         )
         try:
-            await Tunnel(connection, session, self._options).run()
+            await tunnel.run(session)
         except StreamError as error:
             self._tunnel_ended(session, error)
             return error, loop.time() - began > _PROVEN
         raise LocalProtocolError("a tunnel ends with a reason")
 
-    def _session_over(self, subprotocol: str | None) -> Session:
+    def _session_over(self, subprotocol: str) -> Session:
         """The kept session where the cloud can take it up again, else a new one."""
         self._stop_expiry()
         speaks_v2 = subprotocol == SUBPROTOCOL

@@ -1,0 +1,217 @@
+"""One tunnel's WebSocket over picows: frames in, frames out, heartbeats. Both sides build on it.
+
+picows calls back for each frame, so that a message crosses without a task switch. Reading never
+waits for a channel; writing happens when the socket has room.
+"""
+
+import asyncio
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, cast
+
+import picows.picows
+from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
+
+from streamkit.errors import HeartbeatTimeout, RemoteProtocolError, StreamError
+from streamkit.session.close_codes import close_code_of
+from streamkit.session.kernel import bound_unsent
+from streamkit.session.session import Session
+
+_WSProtocol: Any = vars(picows.picows)["WSProtocol"]
+_WRITE_BUFFER = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class SocketLimits:
+    """Deadlines in seconds and sizes in bytes of one tunnel's socket."""
+
+    handshake: float
+    heartbeat: float
+    silence: float
+    first_sign: float
+    """How long the peer may take to its first frame."""
+    write: float
+    """How long the peer may take nothing."""
+    max_message: int
+
+
+class SocketProtocol(_WSProtocol):
+    """picows' protocol, which remembers how the connection ended: picows does not pass it on."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if isinstance(self.listener, TunnelSocket):
+            self.listener.was_cut = exc is not None
+        super().connection_lost(exc)
+
+
+class TunnelSocket(WSListener):
+    """Carries a session over one WebSocket until either ends. ``was_cut``: the connection broke."""
+
+    def __init__(self, limits: SocketLimits) -> None:
+        self._limits = limits
+        self._session: Session | None = None
+        self._transport: WSTransport | None = None
+        self._fragments: list[bytes] = []
+        self._fragments_size = 0
+        self._early: list[bytes] = []
+        self._is_full = False
+        self._full_since = 0.0
+        self._is_pumping = False
+        self._is_ended = False
+        self._frame_type = WSMsgType.BINARY
+        self._frames = 0
+        self._frames_at_heartbeat = -1
+        self._silence = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._pinged_at = 0.0
+        self.was_cut = False
+
+    @abstractmethod
+    def connected(self) -> None:
+        """The WebSocket is open; ``carry`` may be called."""
+
+    @abstractmethod
+    def ended(self, error: StreamError, *, will_return: bool) -> None:
+        """The tunnel is over, once. ``will_return``: the session may go on over another."""
+
+    @abstractmethod
+    def close_received(self, code: int, reason: str) -> tuple[StreamError, bool]:
+        """What the peer's close frame means, and whether the session may go on."""
+
+    @abstractmethod
+    def lost(self) -> tuple[StreamError, bool]:
+        """What the end of the connection means, and whether the session may go on."""
+
+    def carry(self, session: Session) -> None:
+        """Begin to carry a session, with the messages that came before."""
+        self._session = session
+        self._frame_type = WSMsgType.TEXT if session.is_text else WSMsgType.BINARY
+        session.output_ready = self._pump
+        session.attach()
+        self._heartbeat()
+        early, self._early = self._early, []
+        for payload in early:
+            self._receive(payload)
+        self._pump()
+
+    def hang_up(self, error: StreamError, *, will_return: bool) -> None:
+        """End the tunnel and tell the peer why. Idempotent."""
+        if self._is_ended or self._transport is None:
+            return
+        code = cast(WSCloseCode, int(close_code_of(error)))
+        self._transport.send_close(code, str(error).encode()[:120])
+        self._transport.disconnect()
+        self._end(error, will_return=will_return)
+
+    # -- from picows -----------------------------------------------------------------------
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self._transport = transport
+        transport.underlying_transport.set_write_buffer_limits(high=_WRITE_BUFFER)
+        bound_unsent(transport.underlying_transport.get_extra_info("socket"))
+        self.connected()
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        self._frames += 1
+        message_type = frame.msg_type
+        if message_type == WSMsgType.BINARY or message_type == WSMsgType.TEXT:
+            payload = frame.get_payload_as_bytes()
+            if frame.fin and not self._fragments:
+                self._receive(payload)
+            else:
+                self._receive_fragment(payload, is_last=frame.fin)
+        elif message_type == WSMsgType.CONTINUATION:
+            self._receive_fragment(frame.get_payload_as_bytes(), is_last=frame.fin)
+        elif message_type == WSMsgType.PING:
+            # Not left to picows, which would not let us see this sign of life: a stock edge that
+            # is stuck in one channel answers no ping and goes on to send its own.
+            transport.send_pong(frame.get_payload_as_bytes())
+        elif message_type == WSMsgType.PONG:
+            if self._session:
+                now = asyncio.get_running_loop().time()
+                self._session.round_trip_measured(now - self._pinged_at)
+        elif message_type == WSMsgType.CLOSE:
+            reason = frame.get_close_reason() or "no reason given"
+            error, will_return = self.close_received(cast(int, frame.get_close_code()), reason)
+            self.hang_up(error, will_return=will_return)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        error, will_return = self.lost()
+        self._end(error, will_return=will_return)
+
+    def pause_writing(self) -> None:
+        self._is_full = True
+        self._full_since = asyncio.get_running_loop().time()
+
+    def resume_writing(self) -> None:
+        self._is_full = False
+        self._pump()
+
+    # -- inside ------------------------------------------------------------------------------
+
+    def _receive(self, payload: bytes) -> None:
+        if self._is_ended:
+            return
+        if self._session is None:
+            self._early.append(payload)
+            return
+        try:
+            self._session.message_received(payload)
+        except StreamError as error:
+            self.hang_up(error, will_return=False)
+
+    def _receive_fragment(self, payload: bytes, *, is_last: bool) -> None:
+        self._fragments.append(payload)
+        self._fragments_size += len(payload)
+        if self._fragments_size > self._limits.max_message:
+            error = RemoteProtocolError("the peer sent a message larger than allowed")
+            self.hang_up(error, will_return=False)
+        elif is_last:
+            whole = b"".join(self._fragments)
+            self._fragments.clear()
+            self._fragments_size = 0
+            self._receive(whole)
+
+    def _pump(self) -> None:
+        # A handler that is told to write on, while a message is taken, ends up here again.
+        session, transport = self._session, self._transport
+        if self._is_pumping or self._is_ended or session is None or transport is None:
+            return
+        self._is_pumping = True
+        try:
+            while not self._is_full and (message := session.next_message()) is not None:
+                transport.send(self._frame_type, message)
+        finally:
+            self._is_pumping = False
+
+    def _heartbeat(self) -> None:
+        if self._is_ended or self._transport is None:
+            return
+        limits = self._limits
+        if self._frames == self._frames_at_heartbeat:
+            self._silence += limits.heartbeat
+        else:
+            self._silence = 0.0
+        loop = asyncio.get_running_loop()
+        error: HeartbeatTimeout | None = None
+        if self._silence >= (limits.silence if self._frames else limits.first_sign):
+            error = HeartbeatTimeout(f"the peer was silent for {self._silence:g} s")
+        elif self._is_full and loop.time() - self._full_since >= limits.write:
+            error = HeartbeatTimeout(f"the peer took nothing for {limits.write:g} s")
+        if error:
+            self._transport.send_close(cast(WSCloseCode, int(close_code_of(error))))
+            self._end(error, will_return=True)
+            self._transport.disconnect(graceful=False)
+            return
+        self._frames_at_heartbeat = self._frames
+        self._pinged_at = loop.time()
+        self._transport.send_ping()
+        self._timer = loop.call_later(limits.heartbeat, self._heartbeat)
+
+    def _end(self, error: StreamError, *, will_return: bool) -> None:
+        if self._is_ended:
+            return
+        self._is_ended = True
+        if self._timer:
+            self._timer.cancel()
+        self.ended(error, will_return=will_return)
