@@ -4,7 +4,7 @@ import logging
 import socket
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from cloudstream.kube import PodDirectory
+from cloudstream.kube.pods import PodDirectory
 from cloudstream.kubelet_path import Subject
 from cloudstream.node_session import NodeSession
 from cloudstream.registry import Registry

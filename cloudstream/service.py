@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 
 from cloudstream.callers import Callers
 from cloudstream.config import CloudConfig
-from cloudstream.kube import AsyncioKubeApi, PodDirectory
+from cloudstream.kube.api import AsyncioKubeApi, KubeApi
+from cloudstream.kube.pods import PodDirectory
 from cloudstream.registry import Registry
 from cloudstream.router import Router
 from cloudstream.stream_server import StreamServer
@@ -15,6 +17,9 @@ from streamkit.pki.contexts import stream_server_context, tunnel_server_context
 from streamkit.service.listener import TlsListener
 
 log = logging.getLogger(__name__)
+
+_UPKEEP_PAUSE = 30.0
+"""Seconds between a failure of work beside the serving and its next attempt."""
 
 
 async def run(config: CloudConfig) -> None:
@@ -32,7 +37,8 @@ class CloudService:
         settings = config.settings
         deadlines = settings.deadlines
         self.registry = Registry()
-        self._pods = _pod_directory(config)
+        self._api = _kube_api(config)
+        self._pods = PodDirectory(self._api, deadline=deadlines.lookup) if self._api else None
         self._streams = StreamServer(
             Callers(settings.api_clients),
             Router(self.registry, self._pods, reconnect=deadlines.reconnect),
@@ -73,20 +79,34 @@ class CloudService:
                 group.create_task(self._streams.run(), name="stream server")
                 group.create_task(self.stream_listener.serve(), name="stream listener")
                 group.create_task(self.tunnel_listener.serve(), name="tunnel listener")
+                if self._pods:
+                    group.create_task(_upkeep("pod watch", self._pods.run), name="pod watch")
         finally:
             self._tunnels.close()
             if self._pods:
                 await self._pods.close()
+            if self._api:
+                await self._api.close()
 
 
-def _pod_directory(config: CloudConfig) -> PodDirectory | None:
+async def _upkeep(name: str, work: Callable[[], Awaitable[None]]) -> None:
+    """Do what serving does not depend on: should it fail, it is told and begun again."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            log.exception("%s: internal error; it begins again", name)
+        await asyncio.sleep(_UPKEEP_PAUSE)
+
+
+def _kube_api(config: CloudConfig) -> KubeApi | None:
     if not config.settings.lookup.use_kube_api:
         return None
     if not AsyncioKubeApi.is_configured(master=config.kube_master, kube_config=config.kube_config):
         log.warning("no Kubernetes API is configured: nodes are found by the address dialled")
         return None
-    deadline = config.settings.deadlines.lookup
-    api = AsyncioKubeApi(
-        master=config.kube_master, kube_config=config.kube_config, deadline=deadline
+    return AsyncioKubeApi(
+        master=config.kube_master,
+        kube_config=config.kube_config,
+        deadline=config.settings.deadlines.lookup,
     )
-    return PodDirectory(api, deadline=deadline)

@@ -12,6 +12,7 @@ from edgestream.serving import ChannelServer
 from edgestream.tunnel import TunnelOptions
 from streamkit.pki.contexts import tunnel_client_context
 from tests.support.cloud import NODE, Cloud
+from tests.support.wait import until as until
 
 Serve = Callable[[Exchange], Awaitable[None]]
 
@@ -74,10 +75,3 @@ async def connected_edge(
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks, timeout=10)
-
-
-async def until(condition: Callable[[], bool], *, deadline: float = 10) -> None:
-    """Wait for a condition of this process, looking again at every turn of the loop."""
-    async with asyncio.timeout(deadline):
-        while not condition():
-            await asyncio.sleep(0.001)

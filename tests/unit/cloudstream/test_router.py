@@ -3,7 +3,7 @@ import socket
 
 import pytest
 
-from cloudstream.kube import PodDirectory
+from cloudstream.kube.pods import PodDirectory
 from cloudstream.kubelet_path import subject_of
 from cloudstream.node_session import NodeSession
 from cloudstream.registry import Registry
@@ -17,27 +17,10 @@ from streamkit.errors import (
     StreamError,
 )
 from streamkit.wire.exchange import RequestHead
+from tests.support.kube import ScriptedKube, pods_on
 from tests.unit.cloudstream.nodes import connected
 
 ELSEWHERE = "192.0.2.1"
-
-
-class FakeApi:
-    """Pods and their nodes; an error is raised instead."""
-
-    def __init__(self, pods: dict[str, str | StreamError]) -> None:
-        self.pods = pods
-        self.asked: list[str] = []
-
-    async def pod_node(self, namespace: str, name: str) -> str:
-        self.asked.append(f"{namespace}/{name}")
-        answer = self.pods[f"{namespace}/{name}"]
-        if isinstance(answer, StreamError):
-            raise answer
-        return answer
-
-    async def close(self) -> None:
-        self.asked.append("closed")
 
 
 class Net:
@@ -48,7 +31,8 @@ class Net:
         self.one, self.two = connected("edge-1", "10.0.0.1"), connected("edge-2", "fd00::2")
         self.registry.add(self.one)
         self.registry.add(self.two)
-        self.api = FakeApi(pods or {})
+        self.pods: dict[str, str | Exception] = {**(pods or {})}
+        self.api = ScriptedKube(pods_on(self.pods))
         directory = PodDirectory(self.api, deadline=5) if pods is not None else None
         self.router = Router(self.registry, directory, reconnect=0.01)
 
@@ -65,18 +49,18 @@ class Net:
 async def test_a_pod_is_served_by_its_node_whatever_was_dialled() -> None:
     net = Net({"ns/web": "edge-2"})
     assert await net.find("/containerLogs/ns/web/app", "10.0.0.1", host="10.0.0.1") is net.two
-    assert net.api.asked == ["ns/web"]
+    assert net.api.requests == ["GET /api/v1/namespaces/ns/pods/web"]
 
 
 async def test_a_moved_pod_is_looked_up_again() -> None:
     net = Net({"ns/web": "edge-9"})
     with pytest.raises(NodeNotConnected, match="edge-9"):
         await net.find("/exec/ns/web/app")
-    net.api.pods["ns/web"] = "edge-1"
+    net.pods["ns/web"] = "edge-1"
     assert await net.find("/exec/ns/web/app") is net.one
     request = RequestHead("GET", "/exec/ns/web/app")
     net.router.doubt(subject_of(request))
-    net.api.pods["ns/web"] = "edge-2"
+    net.pods["ns/web"] = "edge-2"
     assert await net.find("/exec/ns/web/app") is net.two
 
 
