@@ -7,7 +7,7 @@ from typing import Any
 
 from edgestream.kubelet.backend_connection import BackendConnection
 from edgestream.kubelet.exchange import Exchange
-from streamkit.errors import IncompleteAnswer
+from streamkit.errors import ChannelReset, IncompleteAnswer
 from streamkit.service.tasks import spawn
 from streamkit.wire.exchange import Headers, ResponseHead, header_values, without_headers
 
@@ -73,9 +73,11 @@ async def relay_upgrade(
 
 
 async def _to_backend(exchange: Exchange, connection: BackendConnection) -> None:
-    while data := await exchange.read():
-        try:
+    try:
+        while data := await exchange.read():
             await connection.write(data)
-        except IncompleteAnswer:
-            return  # it listens no more, but may have more to say; reading tells how it ends
+    except IncompleteAnswer:
+        return  # it listens no more, but may have more to say; reading tells how it ends
+    except ChannelReset:
+        return  # the caller is gone, and the exchange as a whole is about to be cancelled
     connection.write_eof()

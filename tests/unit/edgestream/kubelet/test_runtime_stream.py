@@ -5,7 +5,7 @@ import pytest
 from edgestream.kubelet.exchange import Exchange
 from edgestream.kubelet.runtime_stream import stream
 from edgestream.kubelet.serve import answer
-from streamkit.errors import IncompleteAnswer
+from streamkit.errors import ChannelReset, IncompleteAnswer
 from streamkit.wire.exchange import RequestHead, ResponseHead
 from tests.support.exchange import MemoryExchange, ask
 from tests.support.http_server import SWITCHED, Peer, Script, free_port, scripted_server
@@ -326,3 +326,19 @@ async def test_only_upgrades_are_streamed() -> None:
         head, body = await ask(Streaming(""), REQUEST)
         assert (head.status, body) == (500, b"URL is not set")
         assert server.connections == 0
+
+
+async def test_a_caller_that_is_gone_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
+    class Left(MemoryExchange):
+        async def read(self) -> bytes:
+            raise ChannelReset("the caller went away")
+
+    async def script(peer: Peer) -> None:
+        await peer.receive_head()
+        await peer.send(SWITCHED + b"last words")
+
+    async with asyncio.timeout(LIMIT), scripted_server(script) as server:
+        exchange = Left(REQUEST)
+        await answer(Streaming(server.url), exchange)
+        assert await exchange.receive_all() == b"last words"
+    assert not caplog.records
