@@ -329,13 +329,18 @@ async def test_only_upgrades_are_streamed() -> None:
 
 
 async def test_a_caller_that_is_gone_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
+    has_left = asyncio.Event()
+
     class Left(MemoryExchange):
         async def read(self) -> bytes:
+            has_left.set()
             raise ChannelReset("the caller went away")
 
     async def script(peer: Peer) -> None:
         await peer.receive_head()
-        await peer.send(SWITCHED + b"last words")
+        await peer.send(SWITCHED)
+        await has_left.wait()
+        await peer.send(b"last words")
 
     async with asyncio.timeout(LIMIT), scripted_server(script) as server:
         exchange = Left(REQUEST)
