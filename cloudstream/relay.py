@@ -76,6 +76,8 @@ class Relay:
         self._error_head: ResponseHead | None = None
         self._error_body = bytearray()
         self.status = 0
+        self.keeps_not_found = False
+        """Whether a 404 that has to be reshaped waits for ``deliver`` or for another ``open``."""
         self.is_answered = False
         """Whether the client has been sent anything."""
 
@@ -88,8 +90,11 @@ class Relay:
         """Open the channel and wait for the edge's head; the caller must call ``close``.
 
         Raises the StreamError that broke it off, OpenTimeout among them. ``is_answered`` tells
-        whether the client has got part of an answer by then, which has been aborted.
+        whether the client has got part of an answer by then, which has been aborted. A relay that
+        has kept a 404 may be opened again, towards another edge.
         """
+        if self._error_head:
+            self._begin_again()
         self._channel = session.open(request, self)
         try:
             async with asyncio.timeout(deadline):
@@ -103,6 +108,20 @@ class Relay:
         """Wait for the end of the exchange. Raises the StreamError that broke it off."""
         if error := await self._finished:
             raise error
+
+    @property
+    def has_kept(self) -> bool:
+        """Whether a 404 has come to its end and was kept."""
+        return self._error_head is not None and self._finished.done() and not self.is_answered
+
+    def deliver(self) -> None:
+        """Send the 404 that was kept."""
+        if self._error_head:
+            self.is_answered = True
+            head, body = reshaped(self._error_head, bytes(self._error_body), self._subject)
+            self._client.send_head(head)
+            self._client.send_body(body)
+            self._client.send_end()
 
     def close(self) -> None:
         """Let go of the channel, resetting it where it has not ended. Idempotent."""
@@ -154,12 +173,8 @@ class Relay:
                 self._end_raw()
             case _Stage.BODY:
                 self._client.send_end()
-            case _Stage.ERROR_BODY if self._error_head:
-                self.is_answered = True
-                head, body = reshaped(self._error_head, bytes(self._error_body), self._subject)
-                self._client.send_head(head)
-                self._client.send_body(body)
-                self._client.send_end()
+            case _Stage.ERROR_BODY if not (self.keeps_not_found and self.status == 404):
+                self.deliver()
         self._finish(None)
 
     def reset_received(self, error: StreamError) -> None:
@@ -199,6 +214,17 @@ class Relay:
         if self._channel and self._unconsumed:
             size, self._unconsumed = self._unconsumed, 0
             self._channel.consumed(size)
+
+    def _begin_again(self) -> None:
+        if self._channel:
+            self._channel.reset(ChannelReset("another edge is asked"))
+        self._stage = _Stage.OPENING
+        self._error_head = None
+        self._error_body.clear()
+        self._unconsumed = 0
+        self.status = 0
+        loop = asyncio.get_running_loop()
+        self._headed, self._finished = loop.create_future(), loop.create_future()
 
     def _finish(self, error: StreamError | None) -> None:
         for future in (self._headed, self._finished):

@@ -49,10 +49,28 @@ class Router:
             hint="check the node's internal IP, and that its edge agent is connected",
         )
 
-    def doubt(self, subject: Subject) -> None:
-        """The node that was found did not know the pod."""
-        if subject.pod_name and self._pods:
-            self._pods.doubt(subject.namespace, subject.pod_name)
+    def can_ask_again(self, subject: Subject) -> bool:
+        """Whether ``find_again`` may know better, should the node that was found not know the pod.
+
+        What is known of a pod may be a little older than its last move.
+        """
+        return bool(subject.pod_name and self._pods)
+
+    async def find_again(self, subject: Subject, refused: NodeSession) -> NodeSession | None:
+        """The pod's node as the API has it now; None where that is still the one that refused.
+
+        Raises as ``find`` does, but for LookupFailed: then nobody knows better.
+        """
+        if not self._pods:
+            return None
+        self._pods.doubt(subject.namespace, subject.pod_name)
+        try:
+            node_name = await self._pods.node_of(subject.namespace, subject.pod_name)
+        except LookupFailed:
+            return None
+        if node_name == refused.name:
+            return None
+        return await self._registry.awaited(node_name, within=self._reconnect)
 
     async def _by_pod(self, pods: PodDirectory, subject: Subject) -> NodeSession:
         node_name = await pods.node_of(subject.namespace, subject.pod_name)

@@ -1,12 +1,14 @@
 """The stream port, 10003: where API servers come with kubelet requests."""
 
 import asyncio
-from collections.abc import Coroutine
+import contextlib
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 from cloudstream.callers import Callers
 from cloudstream.config import CloudDeadlines, CloudLimits
 from cloudstream.kubelet_path import Subject
+from cloudstream.node_session import NodeSession
 from cloudstream.relay import Relay
 from cloudstream.router import Router
 from cloudstream.stream_connection import StreamConnection
@@ -52,6 +54,29 @@ class StreamServer:
         self, connection: StreamConnection, request: RequestHead, subject: Subject, relay: Relay
     ) -> None:
         self._callers.check(connection.peercert)
+        with self._opens():
+            node = await self._router.find(request, subject, connection.dialled)
+            relay.keeps_not_found = self._router.can_ask_again(subject)
+            await relay.open(node.session, request, deadline=self._deadlines.open)
+        await relay.finished()
+        if relay.has_kept:
+            await self._serve_again(node, request, subject, relay)
+
+    async def _serve_again(
+        self, refused: NodeSession, request: RequestHead, subject: Subject, relay: Relay
+    ) -> None:
+        """The node did not know the pod: ask the one to which it has moved, if it has."""
+        node = await self._router.find_again(subject, refused)
+        if node is None:
+            relay.deliver()
+            return
+        relay.keeps_not_found = False
+        with self._opens():
+            await relay.open(node.session, request, deadline=self._deadlines.open)
+        await relay.finished()
+
+    @contextlib.contextmanager
+    def _opens(self) -> Iterator[None]:
         if self._opening >= self._limits.max_pending_opens:
             raise TooManyRequests(
                 f"{self._opening} requests already wait for their edge's answer",
@@ -59,15 +84,9 @@ class StreamServer:
             )
         self._opening += 1
         try:
-            node = await self._router.find(request, subject, connection.dialled)
-            await relay.open(node.session, request, deadline=self._deadlines.open)
+            yield
         finally:
             self._opening -= 1
-        try:
-            await relay.finished()
-        finally:
-            if relay.status == 404:
-                self._router.doubt(subject)
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> "asyncio.Task[None]":
         if self._group is None:

@@ -58,10 +58,25 @@ async def test_a_moved_pod_is_looked_up_again() -> None:
         await net.find("/exec/ns/web/app")
     net.pods["ns/web"] = "edge-1"
     assert await net.find("/exec/ns/web/app") is net.one
-    request = RequestHead("GET", "/exec/ns/web/app")
-    net.router.doubt(subject_of(request))
+    subject = subject_of(RequestHead("GET", "/exec/ns/web/app"))
+    assert net.router.can_ask_again(subject)
+    assert await net.router.find_again(subject, net.one) is None
     net.pods["ns/web"] = "edge-2"
+    assert await net.router.find_again(subject, net.one) is net.two
     assert await net.find("/exec/ns/web/app") is net.two
+    net.pods["ns/web"] = "edge-9"
+    with pytest.raises(NodeNotConnected, match="edge-9"):
+        await net.router.find_again(subject, net.two)
+
+
+async def test_nobody_knows_better_without_the_kubernetes_api() -> None:
+    subject = subject_of(RequestHead("GET", "/exec/ns/web/app"))
+    net = Net({"ns/web": LookupFailed("the API is away")})
+    assert await net.router.find_again(subject, net.one) is None
+    net = Net()
+    assert not net.router.can_ask_again(subject)
+    assert await net.router.find_again(subject, net.one) is None
+    assert not Net({}).router.can_ask_again(subject_of(RequestHead("GET", "/metrics")))
 
 
 @pytest.mark.parametrize("error", [PodNotFound("no such pod"), PodNotScheduled("no node yet")])
