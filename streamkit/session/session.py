@@ -30,6 +30,16 @@ class Session(ABC):
         self.drained: Callable[[str], None] = lambda sentence: None
         """Set by an edge: called when the cloud asks it to dial again."""
 
+    @property
+    def is_greeted(self) -> bool:
+        """Whether the peer has said on this tunnel all that has to come before channels."""
+        return True
+
+    @property
+    def peer_resume_timeout(self) -> float:
+        """Seconds for which the peer keeps the session when the tunnel is lost."""
+        return 0.0
+
     @abstractmethod
     def attach(self) -> None:
         """A tunnel begins to carry the session."""
@@ -44,7 +54,7 @@ class Session(ABC):
 
     @abstractmethod
     def message_received(self, payload: bytes) -> None:
-        """Take one message. Raises RemoteProtocolError: the tunnel must then be closed.
+        """Take one message. Raises RemoteProtocolError: tunnel and session must then be ended.
 
         Raises HandshakeRejected where the peer asks us to hang up (v1's CloseConnect).
         """

@@ -9,7 +9,8 @@ from streamkit.session.channel import HIGH_WATER, LOW_WATER, Channel, ChannelHan
 from streamkit.session.session import ChannelAcceptor, CloudSession, Session
 from streamkit.wire.events import Drained, Ended, Event, Headed, Opened, Received, WasReset
 from streamkit.wire.exchange import RequestHead, ResponseHead
-from streamkit.wire.v2 import V2Cloud, V2Edge, V2Mux, V2Settings
+from streamkit.wire.v2 import V2Mux, V2Settings
+from streamkit.wire.v2_sides import V2Cloud, V2Edge
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,10 @@ class V2Channel(Channel):
     def reset(self, error: StreamError) -> None:
         if self.finish():
             self._session.break_off(self.channel_id, error)
-            self._session.output_ready()
+        else:
+            # Both directions have ended, but what the handler has not consumed is still held.
+            self._session.mux.abandon(self.channel_id)
+        self._session.output_ready()
 
     def consumed(self, size: int) -> None:
         self._session.mux.consumed(self.channel_id, size)
@@ -97,6 +101,14 @@ class V2Session(Session):
         self.paused: set[V2Channel] = set()
         self._channels: dict[int, V2Channel] = {}
         self._error: StreamError | None = None
+
+    @property
+    def is_greeted(self) -> bool:
+        return self.mux.is_greeted
+
+    @property
+    def peer_resume_timeout(self) -> float:
+        return self.mux.peer_resume_timeout
 
     @property
     def channel_count(self) -> int:

@@ -1,33 +1,30 @@
-"""v2, the negotiated protocol: channels with windows that survive a lost tunnel. Both sides.
+"""v2, the negotiated protocol: channels with windows that survive a lost tunnel.
 
-A ``V2Mux`` is a session's state. It is attached to one tunnel at a time; between tunnels it keeps
-what the peer has not acknowledged. Each tunnel begins with a HELLO from the edge and one back from
-the cloud; both then know what the other has received, which channels still live, and send the rest.
+A ``V2Mux`` is a session's state on one side. It is attached to one tunnel at a time; between
+tunnels it keeps what the peer has not acknowledged. Each tunnel begins with a HELLO from the edge
+and one back from the cloud; both then know what the other has received, which channels still live,
+and send the rest. ``streamkit.wire.v2_sides`` has what only one side does.
 
 The clock is an argument; there is no socket, and nothing here waits.
 """
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import count
+from typing import ClassVar
 
-from streamkit.errors import LocalProtocolError, RemoteProtocolError, TunnelClosed
-from streamkit.wire.events import Drained, Ended, Event, Headed, Opened, Received, WasReset
-from streamkit.wire.exchange import RequestHead, ResponseHead
+from streamkit.errors import RemoteProtocolError, TunnelClosed
+from streamkit.wire.events import Drained, Ended, Event, Received, WasReset
 from streamkit.wire.message import decode_message
 from streamkit.wire.v2_message import (
     SESSION,
     Hello,
     V2Type,
-    decode_head,
     decode_hello,
-    decode_open,
     decode_reason,
     decode_window,
-    encode_head,
     encode_hello,
-    encode_open,
     encode_reason,
     encode_reset,
     encode_window,
@@ -37,6 +34,8 @@ from streamkit.wire.v2_stream import OPENING_UNITS, ReceiveStream, SendStream
 
 SLICE = 64 * 1024
 """Data bytes per message."""
+
+_OF_THE_SESSION = frozenset((V2Type.HELLO, V2Type.DRAIN))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,25 +47,19 @@ class V2Settings:
     resume_timeout: float = 30.0
 
 
-class _Channel:
+class Directions:
     """Both directions of one channel."""
 
     __slots__ = ("receiving", "sending")
 
-    def __init__(self, window: int, limit: int) -> None:
-        self.sending = SendStream()
-        self.sending.limit = limit
-        self.receiving = ReceiveStream(window)
+    def __init__(self, sending: SendStream, receiving: ReceiveStream) -> None:
+        self.sending = sending
+        self.receiving = receiving
 
     @property
     def is_done(self) -> bool:
         """Whether neither side can need the channel any more."""
-        received = self.receiving
-        return (
-            received.is_ended
-            and received.consumed == received.received
-            and (self.sending.is_settled)
-        )
+        return self.receiving.is_settled and self.sending.is_settled
 
     @property
     def is_ended(self) -> bool:
@@ -74,40 +67,48 @@ class _Channel:
         return self.receiving.is_ended and self.sending.is_ended
 
 
-class V2Mux:
+class V2Mux(ABC):
     """What both sides share: channels, windows, the order of sending, taking messages."""
+
+    takes: ClassVar[frozenset[V2Type]]
+    """The types that this side's peer may send."""
 
     def __init__(self, settings: V2Settings, clock: Callable[[], float]) -> None:
         self._settings = settings
         self._clock = clock
-        self._channels: dict[int, _Channel] = {}
+        self._channels: dict[int, Directions] = {}
         self._control: deque[bytes] = deque()
         self._ready: deque[int] = deque()
         self._waiting: set[int] = set()
         self._peer_window = 0
-        self._is_greeted = False
+        self.is_greeted = False
+        """Whether this tunnel's greeting is done."""
         self.session = ""
+        """The session's name; empty on an edge that has not been greeted yet."""
         self.peer_resume_timeout = 0.0
+        """Seconds for which the peer keeps the session between tunnels; 0 before its first HELLO,
+        when it can't know the session."""
         self.rtt = 0.0
+        """The round trip as last measured, in seconds."""
         self.stray_messages = 0
+        """Messages of channels that do not live here: what crosses a reset, or nonsense."""
 
     # -- the tunnel --------------------------------------------------------------------------
 
     def attach(self) -> None:
         """A new tunnel begins: nothing but a HELLO is sent or taken until the greeting is done."""
-        self._control.clear()
-        self._is_greeted = False
+        self.detach()
 
     def detach(self) -> None:
         """The tunnel is gone: what was to be sent waits for the next."""
         self._control.clear()
-        self._is_greeted = False
+        self.is_greeted = False
 
     def next_message(self) -> bytes | None:
         """The next message to send, or None. Control first, then data round-robin."""
         if self._control:
             return self._control.popleft()
-        if not self._is_greeted:
+        if not self.is_greeted:
             return None
         while self._ready:
             channel_id = self._ready.popleft()
@@ -122,19 +123,26 @@ class V2Mux:
         return None
 
     def receive(self, payload: bytes) -> list[Event]:
-        """Take one message. Raises RemoteProtocolError: the tunnel must then be closed."""
+        """Take one message. Raises RemoteProtocolError: tunnel and session must then be ended."""
         found = decode_message(payload)
-        if found.channel_id == SESSION:
-            return self._receive_session(found.type, found.data)
-        if not self._is_greeted:
-            raise RemoteProtocolError("a message came before the hello")
-        if found.type == V2Type.OPEN:
-            return self._receive_open(found.channel_id, found.data)
+        if found.type not in self.takes:
+            raise RemoteProtocolError(f"a message of type {found.type} has no place here")
+        if (found.channel_id == SESSION) is not (found.type in _OF_THE_SESSION):
+            raise RemoteProtocolError("a message is about a channel or about the session, not both")
+        if self.is_greeted is (found.type == V2Type.HELLO):
+            raise RemoteProtocolError(
+                "a second hello came" if self.is_greeted else "a message came before the hello"
+            )
+        match found.type:
+            case V2Type.HELLO:
+                return self._receive_hello(decode_hello(found.data))
+            case V2Type.DRAIN:
+                return [Drained(bytes(found.data[:200]).decode(errors="replace"))]
+            case V2Type.OPEN | V2Type.HEAD:
+                return self._receive_opening(found.channel_id, found.data)
         channel = self._channels.get(found.channel_id)
         if channel is None:
-            # Its reset, or its last acknowledgement, is still on the way to the peer.
-            self.stray_messages += 1
-            return []
+            return self._stray()
         return self._receive(found.channel_id, channel, found.type, found.data)
 
     # -- channels ----------------------------------------------------------------------------
@@ -145,44 +153,56 @@ class V2Mux:
         return iter(tuple(self._channels))
 
     def send_data(self, channel_id: int, data: bytes | memoryview) -> None:
-        """Queue bytes; void for a channel that is gone or ended."""
-        channel = self._channels.get(channel_id)
-        if channel and not channel.sending.is_ended:
-            if channel.sending.opening is None:
-                raise LocalProtocolError("data goes behind a channel's opening")
+        """Queue bytes; void for a channel that is gone or ended.
+
+        Raises LocalProtocolError before the channel's opening.
+        """
+        if channel := self._channels.get(channel_id):
             channel.sending.append(data)
             self._release(channel_id)
 
     def send_end(self, channel_id: int) -> None:
-        """Let an end follow what is queued."""
+        """Let an end follow what is queued. Raises LocalProtocolError before the opening."""
         if channel := self._channels.get(channel_id):
             channel.sending.end()
             self._release(channel_id)
 
     def send_failure(self, channel_id: int, code: str, sentence: str) -> None:
-        """Break the channel off behind what is queued, which is still delivered."""
+        """Break the channel off behind what is queued, which is still delivered.
+
+        What the peer sends has no reader any more. An end that has been queued stays the truth.
+        """
         channel = self._channels.get(channel_id)
         if channel and channel.sending.opening is not None:
             channel.sending.end(encode_reason(code, sentence))
             self._release(channel_id)
+            self.abandon(channel_id)
         else:
             self.send_reset(channel_id, code, sentence)
 
     def send_reset(self, channel_id: int, code: str, sentence: str) -> None:
         """End the channel in both directions now; what is queued is dropped."""
-        if channel_id in self._channels:
+        if channel := self._channels.get(channel_id):
+            is_known_there = channel.sending.sent or channel.receiving.received
             self._forget(channel_id)
-            if self._is_greeted:
+            if self.is_greeted and is_known_there:
                 self._control.append(encode_reset(channel_id, code, sentence))
 
     def consumed(self, channel_id: int, size: int) -> None:
         """The application took that many bytes of the channel."""
-        if channel := self._channels.get(channel_id):
-            settings = self._settings
-            if channel.receiving.consume(
-                size, now=self._clock(), rtt=self.rtt, max_window=settings.max_window
-            ):
-                self._announce(channel_id, channel)
+        channel = self._channels.get(channel_id)
+        if channel and not channel.receiving.is_abandoned:
+            self._consume(channel_id, channel, size)
+
+    def abandon(self, channel_id: int) -> None:
+        """Nobody reads the channel any more: what came, and what still comes, is dropped.
+
+        The peer is told as if it were consumed, so that neither side keeps it.
+        """
+        channel = self._channels.get(channel_id)
+        if channel and not channel.receiving.is_abandoned:
+            channel.receiving.is_abandoned = True
+            self._consume(channel_id, channel, channel.receiving.unconsumed)
 
     def backlog(self, channel_id: int) -> int:
         """Bytes queued for the channel and not yet handed out by ``next_message``."""
@@ -191,55 +211,67 @@ class V2Mux:
 
     # -- inside ------------------------------------------------------------------------------
 
-    def _receive_session(self, message_type: int, data: bytes | memoryview) -> list[Event]:
-        if message_type == V2Type.HELLO and not self._is_greeted:
-            hello = decode_hello(data)
-            self._peer_window = hello.window
-            self.peer_resume_timeout = hello.resume_timeout
-            return self._greet(hello)
-        if message_type == V2Type.DRAIN:
-            return [Drained(bytes(data[:200]).decode(errors="replace"))]
-        raise RemoteProtocolError("a message about the session has no place here")
-
+    @abstractmethod
     def _greet(self, hello: Hello) -> list[Event]:
-        raise RemoteProtocolError("a session takes a side")
+        """Take the peer's HELLO; call ``_resume`` once both views are one."""
 
-    def _receive_open(self, channel_id: int, data: bytes | memoryview) -> list[Event]:
-        raise RemoteProtocolError("the peer may not open channels")
+    @abstractmethod
+    def _receive_opening(self, channel_id: int, data: bytes | memoryview) -> list[Event]:
+        """Take the one opening that this side's peer may send: an OPEN, or a HEAD."""
+
+    def _receive_hello(self, hello: Hello) -> list[Event]:
+        self._peer_window = hello.window
+        self.peer_resume_timeout = hello.resume_timeout
+        return self._greet(hello)
 
     def _receive(
-        self, channel_id: int, channel: _Channel, message_type: int, data: bytes | memoryview
+        self, channel_id: int, channel: Directions, message_type: int, data: bytes | memoryview
     ) -> list[Event]:
         match message_type:
             case V2Type.DATA:
-                channel.receiving.receive_data(len(data))
-                return [Received(channel_id, data)]
+                return self._receive_data(channel_id, channel, data)
             case V2Type.WINDOW:
                 channel.sending.acknowledge(*decode_window(data))
                 self._release(channel_id)
                 self._forget_if_done(channel_id, channel)
                 return []
-            case V2Type.HEAD:
-                return self._receive_head(channel_id, channel, data)
             case V2Type.END:
-                channel.receiving.receive_end()
-                if data:
-                    code, sentence = decode_reason(data)
-                    self.send_reset(channel_id, code, sentence)
-                    return [WasReset(channel_id, code, sentence)]
-                if channel.receiving.consumed == channel.receiving.received:
-                    self._announce(channel_id, channel)
-                return [Ended(channel_id)]
-            case V2Type.RESET:
-                self._forget(channel_id)
-                return [WasReset(channel_id, *decode_reason(data))]
+                return self._receive_end(channel_id, channel, data)
             case _:
-                raise RemoteProtocolError(f"a message of unknown type {message_type} came")
+                reason = decode_reason(data)
+                self._forget(channel_id)
+                return [WasReset(channel_id, *reason)]
 
-    def _receive_head(
-        self, channel_id: int, channel: _Channel, data: bytes | memoryview
+    def _stray(self) -> list[Event]:
+        # The channel's reset, or its last acknowledgement, may still be on the way to the peer.
+        self.stray_messages += 1
+        return []
+
+    def _receive_data(
+        self, channel_id: int, channel: Directions, data: bytes | memoryview
     ) -> list[Event]:
-        raise RemoteProtocolError("the peer may not send heads")
+        channel.receiving.receive_data(len(data))
+        if channel.receiving.is_abandoned:
+            self._consume(channel_id, channel, len(data))
+            return []
+        return [Received(channel_id, data)] if data else []
+
+    def _receive_end(
+        self, channel_id: int, channel: Directions, data: bytes | memoryview
+    ) -> list[Event]:
+        reason = decode_reason(data) if data else None
+        channel.receiving.receive_end()
+        if reason:
+            self.send_reset(channel_id, *reason)
+            return [WasReset(channel_id, *reason)]
+        if channel.receiving.is_settled:
+            self._announce(channel_id, channel)
+        return [Ended(channel_id)]
+
+    def _consume(self, channel_id: int, channel: Directions, size: int) -> None:
+        receiving, settings = channel.receiving, self._settings
+        if receiving.consume(size, now=self._clock(), rtt=self.rtt, max_window=settings.max_window):
+            self._announce(channel_id, channel)
 
     def _reconcile(self, hello: Hello, *, is_lost_open: Callable[[int], bool]) -> list[Event]:
         """Both sides' view of the living channels, made one."""
@@ -249,24 +281,27 @@ class V2Mux:
             if position is None and is_lost_open(channel_id):
                 position = 0
             if position is None:
-                self._forget(channel_id)
-                if not channel.is_ended:
-                    sentence = "the peer gave the request up while the tunnel was away"
-                    events.append(WasReset(channel_id, TunnelClosed.code, sentence))
-                continue
-            channel.sending.limit = max(channel.sending.limit, OPENING_UNITS + hello.window)
-            channel.sending.rewind(position)
+                sentence = "the peer gave the request up while the tunnel was away"
+                events += self._lose(channel_id, sentence)
+            else:
+                channel.sending.grant(hello.window)
+                channel.sending.rewind(position)
         return events
+
+    def _lose(self, channel_id: int, sentence: str) -> list[Event]:
+        """Forget a channel that the peer does not have; an event unless it had ended anyway."""
+        had_ended = self._channels[channel_id].is_ended
+        self._forget(channel_id)
+        return [] if had_ended else [WasReset(channel_id, TunnelClosed.code, sentence)]
 
     def _resume(self, hello: Hello) -> None:
         """The greeting is done: tell the windows, then every channel takes its turn again."""
-        self._is_greeted = True
+        self.is_greeted = True
         self._ready.clear()
         self._waiting.clear()
         for channel_id in sorted(self._channels):
-            channel = self._channels[channel_id]
             if channel_id in hello.received:
-                self._announce(channel_id, channel)
+                self._announce(channel_id, self._channels[channel_id])
             self._release(channel_id)
 
     def _hello(self, *, opened: int = 0) -> bytes:
@@ -276,17 +311,19 @@ class V2Mux:
             Hello(self.session, settings.window, settings.resume_timeout, opened, received)
         )
 
-    def _add(self, channel_id: int) -> _Channel:
-        limit = OPENING_UNITS + self._peer_window if self._peer_window else 0
-        channel = self._channels[channel_id] = _Channel(self._settings.window, limit)
+    def _add(self, channel_id: int) -> Directions:
+        settings = self._settings
+        sending = SendStream(window=self._peer_window, most_held=settings.max_window)
+        channel = Directions(sending, ReceiveStream(settings.window))
+        self._channels[channel_id] = channel
         return channel
 
-    def _announce(self, channel_id: int, channel: _Channel) -> None:
-        if self._is_greeted and channel.receiving.received:
+    def _announce(self, channel_id: int, channel: Directions) -> None:
+        if self.is_greeted and channel.receiving.received:
             self._control.append(encode_window(channel_id, *channel.receiving.announce()))
         self._forget_if_done(channel_id, channel)
 
-    def _forget_if_done(self, channel_id: int, channel: _Channel) -> None:
+    def _forget_if_done(self, channel_id: int, channel: Directions) -> None:
         if channel.is_done:
             self._forget(channel_id)
 
@@ -311,83 +348,3 @@ def _next_of(channel_id: int, sending: SendStream) -> bytes:
         return b"".join((message(channel_id, V2Type.DATA), sending.take(SLICE)))
     sending.sent = sending.total
     return message(channel_id, V2Type.END, sending.end_reason)
-
-
-class V2Cloud(V2Mux):
-    """The cloud's side: names the session and opens channels."""
-
-    def __init__(self, session: str, settings: V2Settings, clock: Callable[[], float]) -> None:
-        super().__init__(settings, clock)
-        self.session = session
-        self._ids = count(1)
-
-    def open(self, request: RequestHead) -> int:
-        """Open a channel; returns its id. It waits where no tunnel is attached."""
-        channel_id = next(self._ids)
-        self._add(channel_id).sending.open(encode_open(channel_id, request))
-        self._release(channel_id)
-        return channel_id
-
-    def send_drain(self, sentence: str) -> None:
-        """Ask the edge to dial again soon; what runs goes on."""
-        if self._is_greeted:
-            self._control.append(message(SESSION, V2Type.DRAIN, sentence.encode()))
-
-    def _greet(self, hello: Hello) -> list[Event]:
-        if hello.session != self.session:
-            # The edge has no past with this session: it has seen none of its channels.
-            hello = Hello(self.session, hello.window, hello.resume_timeout)
-        events = self._reconcile(hello, is_lost_open=lambda key: key > hello.opened)
-        self._control.append(self._hello())
-        self._resume(hello)
-        return events
-
-    def _receive_head(
-        self, channel_id: int, channel: _Channel, data: bytes | memoryview
-    ) -> list[Event]:
-        channel.receiving.receive_opening()
-        return [Headed(channel_id, decode_head(data))]
-
-
-class V2Edge(V2Mux):
-    """The edge's side: says hello first, serves what the cloud opens."""
-
-    def __init__(self, settings: V2Settings, clock: Callable[[], float]) -> None:
-        super().__init__(settings, clock)
-        self._opened = 0
-
-    def attach(self) -> None:
-        super().attach()
-        self._control.append(self._hello(opened=self._opened))
-
-    def send_head(self, channel_id: int, head: ResponseHead) -> None:
-        """Queue the answer's head."""
-        if channel := self._channels.get(channel_id):
-            channel.sending.open(encode_head(channel_id, head))
-            self._release(channel_id)
-
-    def _greet(self, hello: Hello) -> list[Event]:
-        events: list[Event] = []
-        if hello.session != self.session:
-            for channel_id in self.channel_ids:
-                self._forget(channel_id)
-                sentence = "the cloud began a new session"
-                events.append(WasReset(channel_id, TunnelClosed.code, sentence))
-            self.session = hello.session
-            self._opened = 0
-        for channel_id in hello.received:
-            if channel_id not in self._channels and channel_id <= self._opened:
-                # Given up here since this tunnel's first message was written.
-                sentence = "the edge gave the request up while the tunnel was away"
-                self._control.append(encode_reset(channel_id, TunnelClosed.code, sentence))
-        events += self._reconcile(hello, is_lost_open=lambda _: False)
-        self._resume(hello)
-        return events
-
-    def _receive_open(self, channel_id: int, data: bytes | memoryview) -> list[Event]:
-        if channel_id <= self._opened:
-            raise RemoteProtocolError("a channel id was used twice")
-        request = decode_open(data)
-        self._opened = channel_id
-        self._add(channel_id).receiving.receive_opening()
-        return [Opened(channel_id, request)]

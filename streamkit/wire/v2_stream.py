@@ -7,34 +7,48 @@ not consumed, so that all of it can be sent again on a new tunnel, from any posi
 
 from collections import deque
 
-from streamkit.errors import RemoteProtocolError
+from streamkit.errors import LocalProtocolError, RemoteProtocolError
 
 OPENING_UNITS = 1
 
+_SMALL = 4 * 1024
+"""Pieces up to this size are joined: a memoryview costs more than the few bytes it may show."""
+
 
 class SendStream:
-    """What is queued, what is sent, what is acknowledged. Positions: acked <= sent <= total."""
+    """What is queued, what is sent, what is acknowledged. Positions: acked <= sent <= total.
+
+    ``window`` is what the peer grants before it has said anything about this direction. Whatever it
+    grants later, no more than ``most_held`` bytes are sent beyond what it has consumed.
+    """
 
     __slots__ = (
+        "_limit",
+        "_most_held",
         "_sent_pieces",
         "_unsent",
         "acked",
         "end_reason",
         "is_ended",
-        "limit",
         "opening",
         "sent",
         "total",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, *, window: int, most_held: int) -> None:
         self.opening: bytes | None = None
         self.acked = self.sent = self.total = 0
-        self.limit = 0
         self.is_ended = False
         self.end_reason = b""
+        self._limit = OPENING_UNITS + window
+        self._most_held = most_held
         self._unsent: deque[memoryview] = deque()
         self._sent_pieces: deque[memoryview] = deque()
+
+    @property
+    def limit(self) -> int:
+        """The position up to which data may be sent now."""
+        return min(self._limit, max(self.acked, OPENING_UNITS) + self._most_held)
 
     @property
     def backlog(self) -> int:
@@ -53,19 +67,34 @@ class SendStream:
             return False
         return self.sent == 0 or not self._unsent or self.sent < self.limit
 
+    @property
+    def has_data(self) -> bool:
+        """Whether data bytes wait to be sent, window or not."""
+        return bool(self._unsent)
+
     def open(self, message: bytes) -> None:
-        """Queue the opening message."""
+        """Queue the opening message. Raises LocalProtocolError for a second one."""
+        if self.opening is not None:
+            raise LocalProtocolError("a channel's direction has one opening")
         self.opening = message
         self.total += OPENING_UNITS
 
     def append(self, data: bytes | memoryview) -> None:
-        """Queue data bytes. They must not change afterwards."""
-        if len(data):
-            self._unsent.append(memoryview(data))
+        """Queue data bytes, which must not change afterwards; void behind the end.
+
+        Raises LocalProtocolError before the opening.
+        """
+        self._must_be_open()
+        if len(data) and not self.is_ended:
+            _push(self._unsent, memoryview(data))
             self.total += len(data)
 
     def end(self, reason: bytes = b"") -> None:
-        """Queue the end; a reason tells that what came before it is not all."""
+        """Queue the end; a reason tells that what came before it is not all. Idempotent.
+
+        Raises LocalProtocolError before the opening.
+        """
+        self._must_be_open()
         if not self.is_ended:
             self.is_ended = True
             self.end_reason = reason
@@ -84,13 +113,17 @@ class SendStream:
             pieces.append(piece)
             taken += len(piece)
         self.sent += taken
-        self._sent_pieces.extend(pieces)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        whole = pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
+        _push(self._sent_pieces, whole)
+        return whole
 
-    @property
-    def has_data(self) -> bool:
-        """Whether data bytes wait to be sent, window or not."""
-        return bool(self._unsent)
+    def grant(self, window: int) -> None:
+        """On a new tunnel the peer tells how many data bytes it takes unasked."""
+        self._limit = max(self._limit, OPENING_UNITS + window)
+
+    def begin_anew(self, window: int) -> None:
+        """Another peer takes this direction, of which nothing has been sent."""
+        self._limit = OPENING_UNITS + window
 
     def acknowledge(self, consumed: int, limit: int) -> None:
         """The peer has consumed up to a position, and takes data up to a limit.
@@ -99,9 +132,9 @@ class SendStream:
         """
         if consumed > self.sent:
             raise RemoteProtocolError("the peer acknowledges what was never sent")
-        self.limit = max(self.limit, limit)
+        self._limit = max(self._limit, limit)
         if consumed > self.acked:
-            self._drop_data(_data_units(consumed, self) - _data_units(self.acked, self))
+            self._drop_data(self._data_before(consumed) - self._data_before(self.acked))
             self.acked = consumed
 
     def rewind(self, received: int) -> None:
@@ -111,7 +144,7 @@ class SendStream:
         """
         if not self.acked <= received <= self.sent:
             raise RemoteProtocolError("the peer resumes at a position that is not held")
-        back = _data_units(self.sent, self) - _data_units(received, self)
+        back = self._data_before(self.sent) - self._data_before(received)
         while back > 0:
             piece = self._sent_pieces.pop()
             if len(piece) > back:
@@ -126,6 +159,14 @@ class SendStream:
         self._unsent.clear()
         self._sent_pieces.clear()
 
+    def _must_be_open(self) -> None:
+        if self.opening is None:
+            raise LocalProtocolError("nothing goes before a channel's opening")
+
+    def _data_before(self, position: int) -> int:
+        beyond_end = self.is_ended and position == self.total
+        return max(0, position - OPENING_UNITS - int(beyond_end))
+
     def _drop_data(self, size: int) -> None:
         while size > 0:
             piece = self._sent_pieces.popleft()
@@ -135,20 +176,29 @@ class SendStream:
             size -= len(piece)
 
 
-def _data_units(position: int, stream: SendStream) -> int:
-    """How many data bytes lie before a position."""
-    beyond_end = stream.is_ended and position == stream.total
-    return max(0, position - OPENING_UNITS - int(beyond_end))
+def _push(pieces: deque[memoryview], piece: memoryview) -> None:
+    if pieces and len(pieces[-1]) + len(piece) <= _SMALL:
+        piece = memoryview(b"".join((pieces.pop(), piece)))
+    pieces.append(piece)
 
 
 class ReceiveStream:
     """What has come, what the application has consumed, and how far the peer may send."""
 
-    __slots__ = ("_announced", "_consumed_data", "_mark", "is_ended", "received", "window")
+    __slots__ = (
+        "_announced",
+        "_consumed_data",
+        "_mark",
+        "is_abandoned",
+        "is_ended",
+        "received",
+        "window",
+    )
 
     def __init__(self, window: int) -> None:
         self.received = 0
         self.is_ended = False
+        self.is_abandoned = False
         self.window = window
         self._consumed_data = 0
         self._mark = (0, 0.0)
@@ -157,12 +207,17 @@ class ReceiveStream:
     @property
     def consumed(self) -> int:
         """The position up to which the application has taken everything."""
-        if self.received == 0:
-            return 0
-        data = self.received - OPENING_UNITS - int(self.is_ended)
-        if self._consumed_data < data:
-            return OPENING_UNITS + self._consumed_data
-        return self.received
+        return OPENING_UNITS + self._consumed_data if self.unconsumed else self.received
+
+    @property
+    def unconsumed(self) -> int:
+        """Data bytes that have come and that the application has not consumed."""
+        return max(0, self.received - OPENING_UNITS - int(self.is_ended)) - self._consumed_data
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything has come and has been consumed."""
+        return self.is_ended and not self.unconsumed
 
     @property
     def limit(self) -> int:
@@ -179,9 +234,9 @@ class ReceiveStream:
         """Raises RemoteProtocolError for data before the opening, behind the end, or unasked."""
         if not self.received or self.is_ended:
             raise RemoteProtocolError("data came before a channel's opening or behind its end")
-        self.received += size
-        if self.received > self.limit:
+        if self.received + size > self.limit:
             raise RemoteProtocolError("data came beyond the window")
+        self.received += size
 
     def receive_end(self) -> None:
         """Raises RemoteProtocolError for an end before the opening, and for a second one."""
@@ -194,16 +249,17 @@ class ReceiveStream:
         """The application took that many bytes; whether the peer should hear of it now.
 
         The window grows while a whole one is consumed in less than two round trips: then it is what
-        limits the sender.
+        limits the sender. Raises LocalProtocolError for more bytes than came.
         """
+        if size > self.unconsumed:
+            raise LocalProtocolError("more was consumed than had come")
         self._consumed_data += size
         position, since = self._mark
         if self._consumed_data - position >= self.window:
             if now - since < 2 * rtt and self.window < max_window:
                 self.window = min(2 * self.window, max_window)
             self._mark = (self._consumed_data, now)
-        is_last = self.is_ended and self.consumed == self.received
-        return is_last or self.limit - self._announced >= self.window // 4
+        return self.is_settled or self.limit - self._announced >= self.window // 4
 
     def announce(self) -> tuple[int, int]:
         """Consumed position and limit, to be sent now."""
