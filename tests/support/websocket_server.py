@@ -29,6 +29,7 @@ class RawWebSocket:
         """By lower-case name."""
         self.reader = reader
         self.writer = writer
+        self._socket = writer.get_extra_info("socket")
 
     def send(self, data: bytes) -> None:
         """Send bytes: frames, or what is none."""
@@ -40,9 +41,8 @@ class RawWebSocket:
 
     def abort(self) -> None:
         """Reset the connection."""
-        sock = self.writer.get_extra_info("socket")
         with contextlib.suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
 
