@@ -1,99 +1,140 @@
 """Whole blocks of well-formed records at once.
 
-Nearly all records of a log are full lines (tag ``F``) with a time of one to nine fraction digits.
-A block of nothing but such records is turned by one pass of a compiled expression; whatever else is
-in it, however rare, the block is left to the reader that goes record by record. What the
-expressions match is therefore exact, down to the number of days in a month.
+Nearly all records of a log are full lines (tag ``F``) with a time of one to nine fraction digits,
+and all in one zone. A block of nothing but such records is turned by one pass of a compiled
+expression; whatever else is in it, however rare, is left to the reader that goes record by record.
+What the expressions match is therefore exact, down to the number of days in a month.
 
-Matching the header costs most of the time. As neighbours share their hour and their zone, an hour
-that is met twice in a row gets an expression in which both are literal text.
+Matching the time costs most of it. Neighbours share their hour, so an hour that lasts for several
+blocks gets an expression in which it is literal text.
 """
 
 import re
+from itertools import compress
 
-from edgestream.logs.timestamp import SECOND, parse_stamp
+from edgestream.logs.timestamp import clock_text
 
-_YEAR_LEAP = rb"(?:\d\d(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)"
+_LEAP_YEAR = rb"(?:\d\d(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)"
 _DATE = (
     rb"(?:\d{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\d|3[01])"
     rb"|(?:0[469]|11)-(?:0[1-9]|[12]\d|30)|02-(?:0[1-9]|1\d|2[0-8]))"
-    rb"|" + _YEAR_LEAP + rb"-02-29)"
+    rb"|" + _LEAP_YEAR + rb"-02-29)"
 )
 _HOUR = _DATE + rb"T(?:[01]\d|2[0-3])"
 _REST = rb":[0-5]\d:[0-5]\d\.\d{1,9}"
-_ZONE = rb"(?:Z|[+-](?!00:00)(?:[01]\d|2[0-3]):[0-5]\d)"
-_STAMP_WIDTH = len("2006-01-02T15:04:05.000000000")
+_ZONE = rb"(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)"
+_STREAM = rb"std(?:out|err)"
+
+_FIRST = re.compile(rb"(%b)(%b)(%b) (%b) F " % (_HOUR, _REST, _ZONE, _STREAM))
+_TIME_WIDTH = len("\n2006-01-02T15:04:05.000000000")
+
+_LASTING = 8
+"""Blocks that begin in one hour before it is worth an expression of its own."""
 
 
 class BulkFormatter:
-    """Formats blocks of well-formed full records of the wanted stream; refuses all others."""
+    """Formats blocks of well-formed full records; refuses all others."""
 
     def __init__(self, *, timestamps: bool, stream: bytes | None, since_ns: int | None) -> None:
         self._timestamps = timestamps
-        self._stream = stream or rb"std(?:out|err)"
+        self._stream = stream
         self._since_ns = since_ns
-        self._first = re.compile(rb"(%b)(%b)(%b) %b F " % (_HOUR, _REST, _ZONE, self._stream))
-        self._any_header = self._header_of(_HOUR, _ZONE)
-        self._header = self._any_header
-        self._shared = (b"", b"")
-        self._kept: bool | None = None
+        self._columns = timestamps or stream is not None or since_ns is not None
+        self._zone = b""
+        self._limit = b""
+        self._hour = b""
+        self._hour_blocks = 0
+        self._any_header = self._hour_header = _FIRST
+        self._odd = re.compile(rb"\n.*")
 
     def format(self, block: bytes, records: int) -> bytes | None:
-        """What a client sees of the block, or None where it has to be read record by record.
+        """What a client sees of the block, or None where it has to be taken apart.
 
         ``block`` is ``records`` whole lines, each with its newline. The first of them must begin a
         line of output; then the record after the block does too.
         """
-        first = self._first.match(block)
+        first = _FIRST.match(block)
         if first is None:
             return None
+        header = self._header_for(first, block)
+        if self._columns:
+            return self._kept(header, first, block, records)
+        output, others = header.subn(b"\n", block[first.end() :])
+        return output if others == records - 1 else None
+
+    def odd_records(self, block: bytes) -> list[tuple[int, int]]:
+        """Where the records lie that are not good for ``format`` along with the others."""
+        spans = [] if _FIRST.match(block) else [(0, block.index(b"\n") + 1)]
+        # The newline matched is the one in front of the record; the block's last one has none.
+        for match in self._odd.finditer(block, 0, len(block) - 1):
+            begin, end = match.start() + 1, match.end() + 1
+            if spans and spans[-1][1] == begin:
+                spans[-1] = (spans[-1][0], end)
+            else:
+                spans.append((begin, end))
+        return spans
+
+    def _header_for(self, first: re.Match[bytes], block: bytes) -> re.Pattern[bytes]:
+        """The cheapest expression for all headers of the block but the first."""
         hour, zone = first[1], first[3]
-        if (hour, zone) != self._shared:
-            self._shared = (hour, zone)
-            self._header = self._any_header
-            self._kept = self._hour_kept(hour, zone)
-        elif self._header is self._any_header:
-            self._header = self._header_of(hour, re.escape(zone))
-        if self._kept is None or (self._since_ns is not None and self._header is self._any_header):
-            return None
-        turn = _keep_times if self._timestamps else _drop_headers
-        output = turn(self._header, first, block, records)
-        return output if output is None or self._kept else b""
+        if zone != self._zone:
+            self._zone, self._hour = zone, b""
+            self._any_header = self._compile(_HOUR)
+            self._odd = re.compile(rb"\n(?!%b%b%b %b F ).*" % self._header_parts(_HOUR))
+            if self._since_ns is not None:
+                self._limit = b"\n" + clock_text(self._since_ns, zone)
+        if hour != self._hour:
+            self._hour, self._hour_blocks = hour, 0
+        self._hour_blocks += 1
+        if self._hour_blocks < _LASTING:
+            return self._any_header
+        if self._hour_blocks == _LASTING:
+            self._hour_header = self._compile(hour)
+        last = block.rfind(b"\n", 0, -1) + 1
+        return self._hour_header if block.startswith(hour, last) else self._any_header
 
-    def _header_of(self, hour: bytes, zone: bytes) -> re.Pattern[bytes]:
+    def _compile(self, hour: bytes) -> re.Pattern[bytes]:
         """A newline and the header of the record behind it."""
-        if self._timestamps:
-            # What lies outside the groups is dropped; the last space stays.
-            return re.compile(rb"(\n%b%b)(%b) %b F(?= )" % (hour, _REST, zone, self._stream))
-        return re.compile(rb"\n%b%b%b %b F " % (hour, _REST, zone, self._stream))
+        # Where a block is split into columns, what lies outside the groups is dropped.
+        expression = rb"\n%b%b%b %b F "
+        if self._columns:
+            expression = rb"(\n%b%b)%b %b F " if self._stream is None else rb"(\n%b%b)%b (%b) F "
+        return re.compile(expression % self._header_parts(hour))
 
-    def _hour_kept(self, hour: bytes, zone: bytes) -> bool | None:
-        """Whether ``since`` keeps the records of this hour; None if some of them, or not known."""
-        begin = parse_stamp(hour + b":00:00" + zone)
-        if self._since_ns is None:
-            return True
-        if begin is None:
+    def _header_parts(self, hour: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+        return hour, _REST, re.escape(self._zone), _STREAM
+
+    def _kept(
+        self, header: re.Pattern[bytes], first: re.Match[bytes], block: bytes, records: int
+    ) -> bytes | None:
+        # Time, content, time, content, …; with the stream between them where that matters.
+        width = 2 if self._stream is None else 3
+        parts = [b"\n" + first[1] + first[2], first[4]][: width - 1]
+        parts += header.split(block[first.end() : -1])
+        if len(parts) != width * records:
             return None
-        if begin.ns >= self._since_ns:
-            return True
-        return False if begin.ns + 3600 * SECOND <= self._since_ns else None
+        times = [time.ljust(_TIME_WIDTH, b"0") for time in parts[0::width]]
+        contents = parts[width - 1 :: width]
+        selectors = [True] * records
+        if self._stream is not None:
+            selectors = [stream == self._stream for stream in parts[1::width]]
+        if self._limit and min(times) < self._limit:
+            selectors = [
+                wanted and time >= self._limit
+                for wanted, time in zip(selectors, times, strict=True)
+            ]
+        if not all(selectors):
+            times = list(compress(times, selectors))
+            contents = list(compress(contents, selectors))
+        return self._joined(times, contents)
 
-
-def _drop_headers(
-    header: re.Pattern[bytes], first: re.Match[bytes], block: bytes, records: int
-) -> bytes | None:
-    output, others = header.subn(b"\n", block[first.end() :])
-    return output if others == records - 1 else None
-
-
-def _keep_times(
-    header: re.Pattern[bytes], first: re.Match[bytes], block: bytes, records: int
-) -> bytes | None:
-    # Content, time, zone, content, time, zone, …
-    parts = header.split(block[first.end() - 1 :])
-    if len(parts) != 3 * records - 2:
-        return None
-    width = _STAMP_WIDTH + len(b"\n")
-    parts[1::3] = [time.ljust(width, b"0") for time in parts[1::3]]
-    time = (first[1] + first[2]).ljust(_STAMP_WIDTH, b"0")
-    return b"".join((time, first[3], *parts))
+    def _joined(self, times: list[bytes], contents: list[bytes]) -> bytes:
+        if not contents:
+            return b""
+        if not self._timestamps:
+            return b"\n".join(contents) + b"\n"
+        zone = b"Z " if self._zone[1:] == b"00:00" else self._zone + b" "
+        parts = [zone] * (3 * len(times))
+        parts[0::3] = times
+        parts[2::3] = contents
+        return b"".join(parts)[1:] + b"\n"

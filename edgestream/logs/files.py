@@ -14,7 +14,7 @@ from typing import Self
 
 from edgestream.logs.failures import cannot_open, cannot_read
 from edgestream.logs.record import Parser
-from edgestream.logs.seek import gzip_tail_offset, since_offset, tail_offset
+from edgestream.logs.seek import seek_gzip_tail, since_offset, tail_offset
 
 BLOCK = 128 * 1024
 """Bytes read, and formatted, in one step: about a millisecond's work."""
@@ -230,9 +230,7 @@ class GzipLogFile(RecordFile):
         return record
 
     def seek_tail(self, records: int) -> int:
-        offset, missing = gzip_tail_offset(self.path, records)
-        self._unpacked.seek(offset)
-        return missing
+        return seek_gzip_tail(self._unpacked, records)
 
     def seek_since(self, ns: int, parser: Parser) -> None:
         """Begin at the front: unpacking is all that a search could spare."""

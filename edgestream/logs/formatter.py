@@ -14,10 +14,7 @@ from edgestream.answers import KubeletAnswer
 from edgestream.logs.bulk import BulkFormatter
 from edgestream.logs.failures import unexpected_stream
 from edgestream.logs.options import LogOptions
-from edgestream.logs.record import STREAMS, Parser, Record, choose_parser, parse_cri
-
-PIECE = 16 * 1024
-"""A block that can't be formatted as a whole is tried again in pieces of this size."""
+from edgestream.logs.record import STREAMS, Parser, Record, choose_parser, is_partial, parse_cri
 
 _LINES = re.compile(rb"[^\n]*\n")
 _STREAM_OF = {"All": None, "Stdout": b"stdout", "Stderr": b"stderr"}
@@ -87,10 +84,11 @@ class LogFormatter:
         return self._limited(b"".join(parts))
 
     def feed_unterminated(self, record: bytes) -> bytes:
-        """The output for a file's last record, which has no newline and counts for no limit of
-        records."""
+        """The output for a file's last record, which counts for no limit of records."""
         parts: list[bytes] = []
-        if record and not self.done:
+        if self._long is not None:
+            self._continue_long(self._long, record, parts)
+        elif record and not self.done:
             parsed = self.choose_parser(record)(record)
             if parsed is not None:
                 self._emit(parsed, parts)
@@ -101,16 +99,23 @@ class LogFormatter:
             return
         parser = self._parser or self.choose_parser(block[: block.index(b"\n") + 1])
         if parser is not parse_cri:
-            self._one_by_one(_LINES.findall(block), parser, parts)
+            self._one_by_one(block, parser, parts)
         elif not self._in_bulk(block, parts):
             begin = 0
-            while begin < len(block) and not self.done:
-                end = block.rfind(b"\n", begin, begin + PIECE) + 1
-                end = end or block.index(b"\n", begin) + 1
-                piece = block[begin:end]
-                if not self._in_bulk(piece, parts):
-                    self._one_by_one(_LINES.findall(piece), parser, parts)
-                begin = end
+            for odd, behind in self._bulk.odd_records(block):
+                self._run(block[begin:odd], parts)
+                self._one_by_one(block[odd:behind], parser, parts)
+                begin = behind
+            self._run(block[begin:], parts)
+
+    def _run(self, block: bytes, parts: list[bytes]) -> None:
+        """Format records that are good for bulk, if they begin a line and are all asked for."""
+        if self._timestamps and not self._begins_line and block:
+            end = block.index(b"\n") + 1
+            self._one_by_one(block[:end], parse_cri, parts)
+            block = block[end:]
+        if block and not self._in_bulk(block, parts):
+            self._one_by_one(block, parse_cri, parts)
 
     def _in_bulk(self, block: bytes, parts: list[bytes]) -> bool:
         if self._timestamps and not self._begins_line:
@@ -126,9 +131,9 @@ class LogFormatter:
         self._begins_line = True
         return True
 
-    def _one_by_one(self, lines: list[bytes], parser: Parser, parts: list[bytes]) -> None:
-        for line in lines:
-            if self.done:
+    def _one_by_one(self, block: bytes, parser: Parser, parts: list[bytes]) -> None:
+        for line in _LINES.findall(block):
+            if self._records_left == 0 or self.failure is not None:
                 return
             record = parser(line)
             if record is not None:
@@ -137,16 +142,18 @@ class LogFormatter:
 
     def _emit(self, record: Record, parts: list[bytes]) -> bool:
         """Add the record to the output; whether it was wanted there."""
-        wanted = self._since_ns is None or record.stamp.ns >= self._since_ns
-        if wanted and record.stream not in STREAMS:
-            self.failure = unexpected_stream(record.stream)
+        ns, time, stream, content = record
+        wanted = self._since_ns is None or ns >= self._since_ns
+        if wanted and stream not in STREAMS:
+            self.failure = unexpected_stream(stream)
             return False
-        wanted = wanted and self._stream in (None, record.stream)
+        wanted = wanted and self._stream in (None, stream)
         if wanted:
             if self._timestamps and self._begins_line:
-                parts += (record.stamp.text, b" ")
-            parts.append(record.content)
-        self._begins_line = record.ends_line
+                parts += (time, b" ")
+            parts.append(content)
+        # An empty record counts as the end of a line.
+        self._begins_line = not content or content.endswith(b"\n")
         return wanted
 
     def _count(self, records: int) -> None:
@@ -154,12 +161,13 @@ class LogFormatter:
             self._records_left -= records
 
     def _begin_long(self, beginning: bytes, parts: list[bytes]) -> None:
-        record = self.choose_parser(beginning)(beginning)
+        parser = self.choose_parser(beginning)
+        record = parser(beginning) if parser is parse_cri else None
         if record is None:
             self._long = _LongRecord(wanted=False, ends_line=False)
         else:
-            tag = beginning.split(b" ", 3)[2].partition(b":")[0]
-            self._long = _LongRecord(self._emit(record, parts), ends_line=tag != b"P")
+            tags = beginning.split(b" ", 3)[2]
+            self._long = _LongRecord(self._emit(record, parts), ends_line=not is_partial(tags))
             self._count(1)
 
     def _continue_long(self, record: _LongRecord, data: bytes, parts: list[bytes]) -> bytes:

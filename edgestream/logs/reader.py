@@ -56,6 +56,7 @@ class LogReader:
         self._files: list[RecordFile] = [self._current]
         self._follower: Follower | None = None
         self._ready = b""
+        self._ended = False
 
     @classmethod
     async def open(
@@ -92,10 +93,11 @@ class LogReader:
             while True:
                 for begin in range(0, len(self._ready), CHUNK_MAX):
                     yield self._ready[begin : begin + CHUNK_MAX]
-                if self._formatter.done or not await self._advance():
+                if self._ended or self._formatter.done:
                     break
-                # Formatting is the loop's own work; let others have their turn.
+                # Formatting keeps the loop busy; let others have their turn.
                 await asyncio.sleep(0)
+                await self._advance()
             if self._formatter.failure is not None:
                 raise self._formatter.failure
         finally:
@@ -113,8 +115,9 @@ class LogReader:
             await self._seek_tail(self._options.tail_lines)
         elif self._options.since_ns is not None:
             await self._seek_since(self._options.since_ns - DISORDER)
-        while not self._formatter.done and await self._read_history():
-            if self._formatter.has_format or self._follower is not None:
+        while not self._ended and self._follower is None and not self._formatter.done:
+            await self._read_history()
+            if self._formatter.has_format:
                 break
         if self._formatter.failure is not None and not self._ready:
             raise self._formatter.failure
@@ -131,7 +134,7 @@ class LogReader:
             if first.endswith(b"\n") or (first and not self._options.follow):
                 parser = self._formatter.choose_parser(first)
                 record = parser(first)
-                if record is not None and record.stamp.ns < ns:
+                if record is not None and record.ns < ns:
                     await _in_thread(file, file.seek_since, ns, parser)
                     return
             file = self._open_older()
@@ -145,42 +148,41 @@ class LogReader:
                 return file
         return None
 
-    async def _advance(self) -> bool:
-        """Format some more; whether there may be more after that."""
+    async def _advance(self) -> None:
+        """Format some more."""
         if self._follower is None:
-            return await self._read_history()
-        records = await self._follower.records()
-        self._ready = self._formatter.feed(records)
-        return bool(records)
+            await self._read_history()
+        elif records := await self._follower.records():
+            self._ready = self._formatter.feed(records)
+        else:
+            self._ready = b""
+            self._ended = True
 
-    async def _read_history(self) -> bool:
-        """The same for what is in the files already."""
+    async def _read_history(self) -> None:
+        """Format some more of what is in the files already."""
         file = self._files[0]
         if file is self._current and self._options.follow:
             self._current.restart_if_rewritten()
         if records := await file.records():
             self._ready = self._formatter.feed(records)
-            return True
-        if file is not self._current:
-            self._files.remove(file)
+        elif file is not self._current:
+            # Nothing will complete its last record; that line must not run into the next file's.
             rest = file.rest()
-            file.close()
-            # Nothing will complete this record; its line must not run into the next file's.
             self._ready = self._formatter.feed_unterminated(rest + b"\n") if rest else b""
-            return True
-        if not self._options.follow:
-            rest = file.rest()
-            self._ready = self._formatter.feed_unterminated(rest)
-            return bool(rest)
-        self._ready = b""
-        self._follower = Follower(
-            self._current,
-            self._rotations,
-            state=self._state,
-            watch=self._watcher.watch(self._directory),
-            now=self._now,
-        )
-        return True
+            self._files.remove(file)
+            file.close()
+        elif not self._options.follow:
+            self._ready = self._formatter.feed_unterminated(file.rest())
+            self._ended = True
+        else:
+            self._ready = b""
+            self._follower = Follower(
+                self._current,
+                self._rotations,
+                state=self._state,
+                watch=self._watcher.watch(self._directory),
+                now=self._now,
+            )
 
 
 def _resolved(path: str) -> str:

@@ -21,16 +21,16 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Record(NamedTuple):
-    """A record that could be parsed; ``content`` includes the newline that ends a full line."""
+    """A record that could be parsed.
 
-    stamp: Stamp
+    Its time is there as nanoseconds since the epoch and as the text that is printed for it;
+    ``content`` includes the newline that ends a full line.
+    """
+
+    ns: int
+    time: bytes
     stream: bytes
     content: bytes
-
-    @property
-    def ends_line(self) -> bool:
-        """Whether the next record begins a line; an empty record counts as the end of one."""
-        return not self.content or self.content.endswith(b"\n")
 
 
 Parser = Callable[[bytes], Record | None]
@@ -46,9 +46,14 @@ def parse_cri(line: bytes) -> Record | None:
     stamp = parse_stamp(time)
     if stamp is None or stream not in STREAMS:
         return None
-    if tags.partition(b":")[0] == b"P":
+    if is_partial(tags):
         content = content.removesuffix(b"\n")
-    return Record(stamp, stream, content)
+    return Record(*stamp, stream, content)
+
+
+def is_partial(tags: bytes) -> bool:
+    """Whether a record with these tags is a part of a line that goes on in the next."""
+    return tags.startswith(b"P") and tags.partition(b":")[0] == b"P"
 
 
 def parse_docker(line: bytes) -> Record | None:
@@ -74,7 +79,7 @@ def parse_docker(line: bytes) -> Record | None:
         stamp = parse_stamp(_encoded(time), strict=True) if isinstance(time, str) else None
     if stamp is None:
         return None
-    return Record(stamp, _encoded(stream), _encoded(log))
+    return Record(*stamp, _encoded(stream), _encoded(log))
 
 
 def _encoded(text: str) -> bytes:

@@ -34,27 +34,23 @@ def tail_offset(fd: int, size: int, records: int) -> tuple[int, int]:
     return 0, records - found
 
 
-def gzip_tail_offset(path: str, records: int) -> tuple[int, int]:
-    """The same for a gzipped file; the offset is one into the unpacked text."""
-    total = 0
-    with gzip.open(path) as file:
-        while block := file.read(BLOCK):
-            total += block.count(b"\n")
-    if total <= records:
-        return 0, records - total
-    skip = total - records
-    offset = 0
-    with gzip.open(path) as file:
-        while block := file.read(BLOCK):
-            newlines = block.count(b"\n")
-            if newlines >= skip:
-                position = -1
-                for _ in range(skip):
-                    position = block.index(b"\n", position + 1)
-                return offset + position + 1, 0
-            skip -= newlines
-            offset += len(block)
-    return offset, 0
+def seek_gzip_tail(file: gzip.GzipFile, records: int) -> int:
+    """Go to where the last ``records`` records begin; how many of them the file does not have."""
+    found = 0
+    while block := file.read(BLOCK):
+        found += block.count(b"\n")
+    file.rewind()
+    skip = found - records
+    while skip > 0:
+        block = file.read(BLOCK)
+        newlines = block.count(b"\n")
+        if newlines >= skip:
+            position = 0
+            for _ in range(skip):
+                position = block.index(b"\n", position) + 1
+            file.seek(position - len(block), os.SEEK_CUR)
+        skip -= newlines
+    return max(0, records - found)
 
 
 def since_offset(fd: int, size: int, ns: int, parser: Parser) -> int:
@@ -89,7 +85,7 @@ def _first_record_behind(
         while newline := text.find(b"\n") + 1:
             record = parser(text[:newline]) if aligned else None
             if record is not None:
-                return begin, record.stamp.ns
+                return begin, record.ns
             aligned = True
             begin += newline
             if begin >= limit:

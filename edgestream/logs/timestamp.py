@@ -2,11 +2,12 @@
 
 Go's parser is lenient where the standard is not: it takes a comma for the decimal point, an hour of
 one digit, any number of fraction digits (the first nine count) and offsets up to 24:60. The strict
-form, which Go uses for JSON, has none of these. Times are whole nanoseconds since the epoch: no
-float and no ``datetime``, which stops at microseconds.
+form, which Go uses for JSON, has none of these. Times are whole nanoseconds since the epoch, as
+``datetime`` stops at microseconds.
 """
 
 import re
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ _STRICT = re.compile(
     rb"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.(\d+))?"
     rb"(Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)"
 )
+_EPOCH = datetime(1970, 1, 1)
 _DAYS_IN_MONTH = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _DAYS_BEFORE_EPOCH = 719_468  # from 0000-03-01 to 1970-01-01
 _DAYS_IN_ERA = 146_097  # 400 years
@@ -46,7 +48,23 @@ def parse_stamp(text: bytes, *, strict: bool = False) -> Stamp | None:
         return None
     seconds, second_text, zone_text = base
     digits = fraction[:9].ljust(9, b"0") if fraction else b"000000000"
-    return Stamp(seconds * SECOND + int(digits), b"%b.%b%b" % (second_text, digits, zone_text))
+    return Stamp(seconds * SECOND + int(digits), second_text + digits + zone_text)
+
+
+def clock_text(ns: int, zone: bytes) -> bytes:
+    """What a clock in the zone shows at that time, with nine fraction digits and without the zone.
+
+    Texts of one zone sort as their times do. A time outside the years 1 to 9999 gives a text that
+    sorts before or behind all others.
+    """
+    offset = _offset_minutes(zone)
+    assert offset is not None, zone
+    seconds, nanos = divmod(ns + offset * 60 * SECOND, SECOND)
+    try:
+        clock = _EPOCH + timedelta(seconds=seconds)
+    except OverflowError:
+        return b"" if seconds < 0 else b"~"
+    return b"%b.%09d" % (clock.isoformat().encode(), nanos)
 
 
 @lru_cache(maxsize=1024)
@@ -58,7 +76,7 @@ def _whole_seconds(date: bytes, clock: bytes, zone: bytes) -> tuple[int, bytes, 
     if days is None or offset is None or hour > 23 or minute > 59 or second > 59:
         return None
     seconds = days * 86_400 + hour * 3600 + minute * 60 + second - offset * 60
-    return seconds, b"%bT%02d:%02d:%02d" % (date, hour, minute, second), _zone_text(offset)
+    return seconds, b"%bT%02d:%02d:%02d." % (date, hour, minute, second), _zone_text(offset)
 
 
 def _days_since_epoch(date: bytes) -> int | None:

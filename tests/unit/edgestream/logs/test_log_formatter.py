@@ -49,7 +49,7 @@ def test_bulk_takes_full_records(timestamps: bool, repeats: int) -> None:
         T + b" stdout F",
         T.replace(b".1", b"") + b" stdout F no fraction",
         T.replace(b".1", b",1") + b" stdout F comma",
-        T.replace(b"Z", b"+00:00") + b" stdout F zero offset",
+        T.replace(b"Z", b"+01:00") + b" stdout F another zone",
         T.replace(b".1", b".1234567890") + b" stdout F ten digits",
         T.replace(b"05-01", b"04-31") + b" stdout F no such day",
         T.replace(b"2024-05-01", b"2023-02-29") + b" stdout F no leap year",
@@ -84,15 +84,50 @@ def test_bulk_content_that_looks_like_a_record() -> None:
     assert bulk().format(block, 2) == (T + b" stdout F x\n") * 2
 
 
-def test_bulk_since_keeps_or_drops_whole_hours() -> None:
-    def hour(number: int) -> bytes:
-        return b"2024-05-01T%02d:30:00.5Z stdout F %d\n" % (number, number)
-
-    limit = parse_stamp(b"2024-05-01T10:15:00Z")
+def test_bulk_filters() -> None:
+    block = b"".join(
+        b"2024-05-01T10:00:0%d.1+02:00 %b F %d\n" % (n, STREAMS[n % 2], n) for n in range(6)
+    )
+    limit = parse_stamp(b"2024-05-01T08:00:03.1Z")
     assert limit is not None
-    formats = bulk(since_ns=limit.ns)
-    outcomes = [[formats.format(hour(number), 1) for _ in range(2)] for number in (9, 10, 11)]
-    assert outcomes == [[None, b""], [None, None], [None, b"11\n"]]
+    assert bulk(since_ns=limit.ns).format(block, 6) == b"3\n4\n5\n"
+    assert bulk(since_ns=limit.ns + 1).format(block, 6) == b"4\n5\n"
+    assert bulk(since_ns=-(10**30)).format(block, 6) == b"0\n1\n2\n3\n4\n5\n"
+    assert bulk(since_ns=10**30).format(block, 6) == b""
+    assert bulk(stream=b"stderr").format(block, 6) == b"1\n3\n5\n"
+    shown = b"2024-05-01T10:00:04.100000000+02:00 4\n"
+    formats = bulk(stream=b"stdout", since_ns=limit.ns, timestamps=True)
+    assert formats.format(block, 6) == shown
+
+
+def test_bulk_zero_offset_is_shown_as_z() -> None:
+    block = (T.replace(b"Z", b"+00:00") + b" stdout F x\n") * 2
+    assert bulk(timestamps=True).format(block, 2) == (SHOWN + b" x\n") * 2
+
+
+def test_bulk_across_hours() -> None:
+    def block(hours: list[int]) -> bytes:
+        return b"".join(b"2024-05-01T%02d:00:00.5Z stdout F %d\n" % (h, h) for h in hours)
+
+    formats = bulk()
+    for hours in ([1, 1], [1, 2], [2, 3, 2], [4, 4], *[[5, 5]] * 20, [5, 6], [5, 5], [6, 5, 6]):
+        output = formats.format(block(hours), len(hours))
+        # An hour that lasted for long has an expression of its own, which refuses all others.
+        assert output in (b"".join(b"%d\n" % hour for hour in hours), None)
+        assert output is not None or hours == [5, 6, 5]
+
+
+def test_odd_records_among_good_ones() -> None:
+    good = T + b" stdout F a\n"
+    odd = [T + b" stdout P x\n", b"\n", b"garbage\n", T.replace(b"Z", b"-01:00") + b" stdout F b\n"]
+    block = odd[0] + good * 2 + odd[1] + odd[2] + good + odd[3] + good
+    formats = formatter()
+    assert formats.feed(block) == b"xa\na\na\nb\na\n"
+    assert formats.feed(block) == b"xa\na\na\nb\na\n"
+    found = bulk()
+    found.format(good, 1)
+    spans = [block[begin:end] for begin, end in found.odd_records(block)]
+    assert spans == [odd[0], odd[1] + odd[2], odd[3]]
 
 
 def test_record_behind_a_partial_one_has_no_prefix() -> None:

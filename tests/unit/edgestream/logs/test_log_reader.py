@@ -90,6 +90,29 @@ async def test_record_longer_than_memory_allows(log: Path, timestamps: bool) -> 
         assert await read_log(log, timestamps=timestamps) == expected
 
 
+@pytest.mark.parametrize("tag", ["F", "P"])
+async def test_long_record_without_an_end(log: Path, tag: str) -> None:
+    write(log, record(1, "y" * 1_000_000, tag=tag)[:-1])
+    with mock.patch.object(files, "RECORD_MAX", 300_000):
+        assert await read_log(log) == b"y" * 1_000_000
+
+
+async def test_long_record_of_docker_is_skipped(log: Path) -> None:
+    short = b'{"log":"a\\n","stream":"stdout"}\n'
+    write(log, short + b'{"log":"%b","stream":"stdout"}\n' % (b"y" * 1_000_000) + short)
+    with mock.patch.object(files, "RECORD_MAX", 300_000):
+        assert await read_log(log) == b"a\na\n"
+
+
+async def test_record_that_is_completed_while_it_is_shown(log: Path, watcher: LogWatcher) -> None:
+    write(log, record(1)[:-3])
+    reader = await LogReader.open(str(log), LogOptions(), state=Container(), watcher=watcher)
+    append(log, record(1)[-3:] + record(2))
+    output = bytearray()
+    await drain(reader, output)
+    assert output == b"line"
+
+
 async def test_reads_what_is_not_in_the_page_cache(log: Path) -> None:
     write(log, records(1, 5000))
     with mock.patch.object(os, "preadv", side_effect=BlockingIOError):

@@ -60,13 +60,13 @@ def test_docker(line: bytes, stream: bytes, content: bytes) -> None:
     record = parse_docker(line.replace(b"%b", T))
     assert record is not None
     assert (record.stream, record.content) == (stream, content)
-    assert record.stamp.text == b"2024-05-01T10:00:00.100000000Z"
+    assert record.time == b"2024-05-01T10:00:00.100000000Z"
 
 
 def test_docker_without_time() -> None:
     record = parse_docker(b"null")
     assert record is not None
-    assert record.stamp.text == b"0001-01-01T00:00:00.000000000Z"
+    assert record.time == b"0001-01-01T00:00:00.000000000Z"
 
 
 @pytest.mark.parametrize(

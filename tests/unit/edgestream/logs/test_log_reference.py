@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgestream.answers import KubeletAnswer
-from edgestream.logs import files, formatter, seek
+from edgestream.logs import files, seek
 from edgestream.logs.options import LogOptions
 from tests.unit.edgestream.logs.reference import Refused, kubectl_logs, parse
 from tests.unit.edgestream.logs.support import (
@@ -104,7 +104,6 @@ def small_blocks(size: int) -> ExitStack:
     stack = ExitStack()
     stack.enter_context(mock.patch.object(files, "BLOCK", size))
     stack.enter_context(mock.patch.object(seek, "BLOCK", size))
-    stack.enter_context(mock.patch.object(formatter, "PIECE", max(1, size // 4)))
     return stack
 
 
