@@ -45,6 +45,12 @@ class LookupSettings(Section):
     use_kube_api: Flag = True
 
 
+class KubernetesSettings(Section):
+    """What the cloud does on the Kubernetes API besides looking things up."""
+
+    publish_kubelet_port: Flag = True
+
+
 class CloudDeadlines(Section):
     """How long the cloud waits, in seconds."""
 
@@ -82,6 +88,7 @@ class CloudSettings(Section):
     bind_address: str = ""
     api_clients: ApiClientSettings = ApiClientSettings()
     lookup: LookupSettings = LookupSettings()
+    kubernetes: KubernetesSettings = KubernetesSettings()
     deadlines: CloudDeadlines = CloudDeadlines()
     limits: CloudLimits = CloudLimits()
 
@@ -227,6 +234,8 @@ cloudstream:
       - kubeadm:cluster-admins
   lookup:
     useKubeAPI: true      # false = find nodes without asking a Kubernetes API (labs)
+  kubernetes:
+    publishKubeletPort: true  # write the port that API servers dial into each connected Node
   deadlines:              # seconds
     handshake: 10         # TLS, and the edge's registration
     requestHead: 30       # from the connection to the end of the request's head

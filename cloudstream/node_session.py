@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -35,6 +36,8 @@ class NodeSession:
         self.name = name
         self.session = session
         self.internal_ip = ""
+        self.attached_at = 0.0
+        """Monotonic time at which the present tunnel began to carry the session."""
         self._resume_timeout = resume_timeout if session.can_resume else 0.0
         self._ended = ended
         self._tunnel: TunnelHandle | None = None
@@ -50,6 +53,7 @@ class NodeSession:
         """A tunnel carries the session from now on; an older one is closed."""
         older, self._tunnel = self._tunnel, tunnel
         self.internal_ip = internal_ip
+        self.attached_at = time.monotonic()
         self._stop_expiry()
         if older is not None:
             self.session.detach()

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 from cloudstream.callers import Callers
 from cloudstream.config import CloudConfig
 from cloudstream.kube.api import AsyncioKubeApi, KubeApi
+from cloudstream.kube.duty import DutyStatus
+from cloudstream.kube.node_status import FixedPort, KubeletPortPublisher
 from cloudstream.kube.pods import PodDirectory
 from cloudstream.registry import Registry
 from cloudstream.router import Router
@@ -60,12 +62,33 @@ class CloudService:
             handshake_deadline=deadlines.handshake,
             close_deadline=deadlines.drain,
         )
+        self._upkeep: dict[str, Callable[[], Awaitable[None]]] = {}
+        self._duties: dict[str, Callable[[], DutyStatus]] = {}
+        if self._api and self._pods:
+            self._upkeep["pod watch"] = self._pods.run
+            self._add_duties(self._api, config)
         try:
             self.stream_listener.bind(settings.bind_address, config.stream_port)
             self.tunnel_listener.bind(settings.bind_address, config.tunnel_port)
         except StreamError:
             self.stream_listener.close()
             raise
+
+    def _add_duties(self, api: KubeApi, config: CloudConfig) -> None:
+        settings = config.settings
+        if settings.kubernetes.publish_kubelet_port:
+            publisher = KubeletPortPublisher(
+                api,
+                self.registry,
+                FixedPort(config.kubelet_port),
+                yield_after=settings.deadlines.heartbeat_timeout,
+            )
+            self._upkeep["kubelet port"] = publisher.run
+            self._duties["kubelet port"] = publisher.status
+
+    def duties(self) -> dict[str, DutyStatus]:
+        """How the work on the Kubernetes API stands, which serving does not wait for."""
+        return {name: status() for name, status in self._duties.items()}
 
     async def run(self) -> None:
         """Serve until cancelled; then every tunnel and connection is ended."""
@@ -79,8 +102,8 @@ class CloudService:
                 group.create_task(self._streams.run(), name="stream server")
                 group.create_task(self.stream_listener.serve(), name="stream listener")
                 group.create_task(self.tunnel_listener.serve(), name="tunnel listener")
-                if self._pods:
-                    group.create_task(_upkeep("pod watch", self._pods.run), name="pod watch")
+                for name, work in self._upkeep.items():
+                    group.create_task(_keep_up(name, work), name=name)
         finally:
             self._tunnels.close()
             if self._pods:
@@ -89,7 +112,7 @@ class CloudService:
                 await self._api.close()
 
 
-async def _upkeep(name: str, work: Callable[[], Awaitable[None]]) -> None:
+async def _keep_up(name: str, work: Callable[[], Awaitable[None]]) -> None:
     """Do what serving does not depend on: should it fail, it is told and begun again."""
     while True:
         try:
