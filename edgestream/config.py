@@ -54,7 +54,7 @@ class EdgeDeadlines(Section):
 
     heartbeat: Seconds = 5.0
     resume_timeout: Grace = 30.0
-    cri_call: Seconds = 2.5
+    cri_call: Seconds = 2.0
     streaming_dial: Seconds = 5.0
     close: Seconds = 5.0
 
@@ -265,7 +265,7 @@ edgestream:
   deadlines:                      # seconds
     heartbeat: 5                  # between two signs of life that the edge sends
     resumeTimeout: 30             # for which requests outlive a lost tunnel; 0 = they end with it
-    criCall: 2.5                  # one call to the container runtime
+    criCall: 2                    # one call to the container runtime
     streamingDial: 5              # reaching the runtime's streaming server
     close: 5                      # the closing handshake of a connection
   limits:
