@@ -22,6 +22,7 @@ _SPDY_HEADER = 8
 _SPDY_ERROR_STREAM = 1
 """Clients open the error stream first (k8s.io/client-go ``tools/remotecommand``)."""
 _SPDY_FIN = 1
+_SPDY_SYN_REPLY = b"\x80\x03\x00\x02"
 _WEBSOCKET_ERROR_CHANNEL = 3
 _WEBSOCKET_CLOSE = b"\x88\x02\x03\xe8"  # RFC 6455 §5.5.1, code 1000
 
@@ -129,6 +130,8 @@ class _SpdyEnd(_Frames):
 
     def __init__(self, version: str) -> None:
         super().__init__(has_status_format=version in _STATUS_VERSIONS)
+        self._others: list[int] = []
+        """The streams that were accepted, besides the error stream."""
 
     def _frame_size(self, view: memoryview, position: int) -> int | None:
         if len(view) - position < _SPDY_HEADER:
@@ -140,12 +143,21 @@ class _SpdyEnd(_Frames):
         stream = int.from_bytes(view[position : position + 4])
         if stream == _SPDY_ERROR_STREAM and any(view[position + 5 : position + 8]):
             self._has_status = True
+        elif view[position : position + 4] == _SPDY_SYN_REPLY:
+            stream = int.from_bytes(view[position + _SPDY_HEADER : position + _SPDY_HEADER + 4])
+            if stream != _SPDY_ERROR_STREAM:
+                self._others.append(stream)
 
     def _failure_frames(self, message: str) -> bytes:
-        status = self._status(message)
-        flags_and_length = _SPDY_FIN << 24 | len(status)
-        header = _SPDY_ERROR_STREAM.to_bytes(4) + flags_and_length.to_bytes(4)
-        return header + status
+        # A client looks at the status when its output has ended, so that is ended as well.
+        return _last_spdy_frame(_SPDY_ERROR_STREAM, self._status(message)) + b"".join(
+            _last_spdy_frame(stream) for stream in self._others
+        )
+
+
+def _last_spdy_frame(stream: int, data: bytes = b"") -> bytes:
+    flags_and_length = _SPDY_FIN << 24 | len(data)
+    return stream.to_bytes(4) + flags_and_length.to_bytes(4) + data
 
 
 class _WebSocketEnd(_Frames):

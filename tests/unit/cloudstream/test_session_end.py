@@ -36,7 +36,11 @@ def spdy_data(stream: int, payload: bytes) -> bytes:
     return stream.to_bytes(4) + len(payload).to_bytes(4) + payload
 
 
-SPDY_REPLY = bytes.fromhex("80030002") + (6).to_bytes(4) + b"\0\0\0\1zz"
+def spdy_reply(stream: int) -> bytes:
+    return bytes.fromhex("80030002") + (6).to_bytes(4) + stream.to_bytes(4) + b"zz"
+
+
+SPDY_REPLY = spdy_reply(1)
 
 
 def fed(end: SessionEnd, stream: bytes, cuts: list[int]) -> bytes:
@@ -74,6 +78,14 @@ def test_a_lost_spdy_session_ends_with_a_failure() -> None:
     assert (status["status"], status["reason"], status["code"]) == ("Failure", "InternalError", 500)
     assert status["message"] == "the session was lost: the edge's connection broke [KS2001]"
     assert end.failure(LOST) == b""
+
+
+def test_the_other_streams_of_a_lost_session_end_too() -> None:
+    end = spdy()
+    end.feed(SPDY_REPLY + spdy_reply(3) + spdy_reply(5) + spdy_data(5, b"output"))
+    frames = end.failure(LOST)
+    size = 8 + int.from_bytes(frames[5:8])
+    assert frames[size:] == bytes.fromhex("00000003 01000000 00000005 01000000")
 
 
 def test_a_status_that_was_sent_is_not_contradicted() -> None:
