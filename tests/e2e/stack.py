@@ -103,9 +103,10 @@ class Program:
 class Stack:
     """The three programs. As a context manager they run, connected, for the length of the block.
 
-    ``cloud`` and ``edge`` are merged into the configurations that the lab itself would write. The
-    API server knows ``pods`` only, in place of the runtime's, as (name, container names...), if
-    they are given.
+    Keys and the containerd are those of ``lab``, unless ``runtime`` is the directory of another
+    one. ``cloud`` and ``edge`` are merged into the configurations that the lab itself would write.
+    With ``pods``, which are containers' names by pod, the API server knows those and does not ask
+    the runtime.
     """
 
     def __init__(
@@ -114,13 +115,14 @@ class Stack:
         directory: Path,
         kubectl: Path,
         *,
+        runtime: Path | None = None,
         cloud: Mapping[str, Any] | None = None,
         edge: Mapping[str, Any] | None = None,
         pods: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
         self.layout = layout = free_layout(directory)
         directory.joinpath("certs").symlink_to(lab.pki)
-        directory.joinpath("containerd").symlink_to(lab.containerd)
+        directory.joinpath("containerd").symlink_to(runtime or lab.containerd)
         self._write(layout.cloud_config, merged(configs.cloudcore(layout), cloud or {}))
         self._write(layout.edge_config, merged(configs.edgecore(layout), edge or {}))
         self._write(layout.kubeconfig, configs.kubeconfig(layout))
