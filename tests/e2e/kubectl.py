@@ -3,6 +3,7 @@
 import contextlib
 import os
 import subprocess
+import sys
 import termios
 import threading
 import time
@@ -15,6 +16,11 @@ DEADLINE = 30.0
 """Seconds for a command that succeeds."""
 
 _CHUNK = 65536
+
+
+def tell(text: str) -> None:
+    """Note what was measured; ``pytest -rP`` shows it."""
+    sys.stdout.write(f"{text}\n")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,12 @@
 """Commands that have to fail soon."""
 
-from tests.e2e.kubectl import Kubectl, Outcome
+from tests.e2e.kubectl import Kubectl, Outcome, tell
 
 SOON = 10.0
 """Seconds that a failure may take at most, on a busy machine; three are the aim."""
 
 COMMANDS = {"logs": ("logs",), "exec": ("exec", "-i"), "attach": ("attach", "-i")}
-"""Without ``-f``: a kubectl of 1.36 or later does not give up following, but tells and tries again."""
+"""Following is not among them: kubectl 1.36 and later tell what is wrong, and then try again."""
 
 
 def refused(kubectl: Kubectl, command: str, pod: str, container: str = "") -> Outcome:
@@ -16,7 +16,7 @@ def refused(kubectl: Kubectl, command: str, pod: str, container: str = "") -> Ou
         arguments += ["--", "cat"]
     done = kubectl(*arguments, deadline=SOON)
     lines = [line for line in done.err.splitlines() if "command prompt" not in line]
-    print(f"{command} {pod}: {done.seconds:.1f} s: {' '.join(lines)}")
+    tell(f"{command} {pod}: {done.seconds:.1f} s: {' '.join(lines)}")
     assert (done.code, done.out) == (1, b"")
     assert len(lines) == 1
     return done

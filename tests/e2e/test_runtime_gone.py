@@ -9,7 +9,7 @@ import pytest
 
 from lab.containerd import Lab
 from tests.e2e.conftest import NewStack
-from tests.e2e.kubectl import Kubectl
+from tests.e2e.kubectl import Kubectl, tell
 from tests.e2e.pods import run_pod
 from tests.e2e.refused import COMMANDS, SOON, refused
 from tests.e2e.stack import Program, wait_until
@@ -73,7 +73,7 @@ def test_a_killed_runtime(kubectl: Kubectl, runtime: Runtime) -> None:
         talk.wait_for(b"before\n")
         runtime.send_signal(signal.SIGKILL)
         done = talk.finish(SOON)
-    print(f"exec ended after {done.seconds:.1f} s: {done.err}")
+    tell(f"exec ended after {done.seconds:.1f} s: {done.err}")
     assert done.code == 1
     assert "the session was lost: " in done.err
     for command in COMMANDS:
