@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from edgestream.logs.files import LogFile, RecordFile
+from edgestream.logs.files import BLOCK, LogFile, RecordFile
 from edgestream.logs.rotated import Rotations
 from edgestream.logs.watch import DirectoryWatch
 from streamkit.errors import StreamError
@@ -25,7 +25,7 @@ LOOK_INTERVAL = 1.0
 STATE_TIMEOUT = 2.0
 """Seconds to wait for the container's state; without an answer it is taken to run."""
 BUSY_GAP = 0.01
-"""Seconds at least between two looks at a busy log."""
+"""Seconds at least between two looks at a log whose end has been reached."""
 END_PAUSE = 0.1
 """Seconds from the container's end to the last look."""
 ROTATION_PAUSE = 0.05
@@ -66,6 +66,7 @@ class Follower:
         self._switch_at = 0.0
         self._late: list[tuple[float, LogFile]] = []
         self._ask_at = self._look_at = now()
+        self._behind = False
         self._ends_at: float | None = None
 
     async def records(self) -> bytes:
@@ -74,9 +75,13 @@ class Follower:
         Raises KubeletAnswer when a file can't be read. After a cancel only ``close`` is of use.
         """
         while True:
+            if not self._behind and (gap := self._look_at - self._now()) > 0:
+                await asyncio.sleep(gap)
             self._watch.arm()
             self._look_at = self._now() + BUSY_GAP
-            if records := await self._at_hand():
+            records = await self._at_hand()
+            self._behind = len(records) >= BLOCK // 2
+            if records:
                 return records
             if self._ends_at is None and self._now() >= self._ask_at:
                 if await self._runs():
@@ -150,5 +155,3 @@ class Follower:
         if self._next:
             due = min(due, self._switch_at)
         await self._watch.wait(max(0.0, due - self._now()))
-        if (gap := self._look_at - self._now()) > 0:
-            await asyncio.sleep(gap)
