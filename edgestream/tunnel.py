@@ -151,6 +151,14 @@ def refused_error(server: str, status: int, body: bytes) -> StreamError:
     return HandshakeRejected(f"the cloud at {server} refused this node: {status} {text}")
 
 
+def unanswered_error(server: str) -> StreamError:
+    """The cloud hung up before it answered. A TLS 1.3 server that refuses a client does so."""
+    return DialFailed(
+        f"the cloud at {server} closed the connection without an answer: maybe it does not accept"
+        " this node's certificate, its log says why"
+    )
+
+
 def dial_error(server: str, error: BaseException) -> StreamError:
     """What a failure on the way to the cloud means."""
     if isinstance(error, ssl.SSLCertVerificationError):

@@ -14,8 +14,9 @@ from edgestream.tunnel import (
     dial_error,
     proxy_of,
     refused_error,
+    unanswered_error,
 )
-from streamkit.errors import DialFailed, StreamError, TunnelClosed, TunnelLost
+from streamkit.errors import StreamError, TunnelClosed, TunnelLost
 from streamkit.session.session import Session
 from streamkit.session.socket import SocketLimits, TunnelSocket
 from streamkit.wire.v2_message import SUBPROTOCOL
@@ -55,7 +56,7 @@ async def dial(
         raise dial_error(options.server, error) from error
     if not isinstance(listener, PicowsTunnel):
         # picows returns no listener where the connection ended before its handshake did.
-        raise DialFailed(f"the cloud at {options.server} closed the connection without an answer")
+        raise unanswered_error(options.server)
     chosen = transport.response.headers.get("Sec-WebSocket-Protocol", "")
     listener.subprotocol = chosen
     return listener

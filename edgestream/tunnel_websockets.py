@@ -20,6 +20,7 @@ from edgestream.tunnel import (
     dial_error,
     proxy_of,
     refused_error,
+    unanswered_error,
 )
 from streamkit.errors import HeartbeatTimeout, StreamError, TunnelClosed, TunnelLost
 from streamkit.session.close_codes import close_code_of
@@ -62,6 +63,8 @@ async def dial(
             options.server, response.status_code, bytes(response.body or b"")
         ) from error
     except (OSError, InvalidHandshake, InvalidProxy, ConnectionClosed, EOFError) as error:
+        if isinstance(error.__cause__, EOFError):
+            raise unanswered_error(options.server) from error
         raise dial_error(options.server, error) from error
     bound_unsent(connection.transport.get_extra_info("socket"))
     return WebsocketsTunnel(connection, options)
