@@ -32,11 +32,12 @@ class V2Channel(Channel):
     def write(self, data: bytes | memoryview) -> None:
         if not self.is_open:
             return
-        self._session.mux.send_data(self.channel_id, data)
-        self._session.output_ready()
-        if not self.is_paused and self._session.mux.backlog(self.channel_id) > HIGH_WATER:
+        session = self._session
+        session.mux.send_data(self.channel_id, data)
+        session.output_ready()
+        if not self.is_paused and session.mux.backlog(self.channel_id) > HIGH_WATER:
             self.is_paused = True
-            self._session.paused.add(self)
+            session.paused.add(self)
             self.handler.pause_writing()
 
     def end(self) -> None:
@@ -66,8 +67,10 @@ class V2Channel(Channel):
         self._session.output_ready()
 
     def consumed(self, size: int) -> None:
-        self._session.mux.consumed(self.channel_id, size)
-        self._session.output_ready()
+        session = self._session
+        session.mux.consumed(self.channel_id, size)
+        if session.mux.has_output:
+            session.output_ready()
 
     def finish(self) -> bool:
         """Leave the channel table; whether this is the first time."""
@@ -126,14 +129,16 @@ class V2Session(Session):
 
     def next_message(self) -> bytes | None:
         message = self.mux.next_message()
-        for channel in tuple(self.paused):
-            channel.resume_if_drained()
+        if self.paused:
+            for channel in tuple(self.paused):
+                channel.resume_if_drained()
         return message
 
     def message_received(self, payload: bytes) -> None:
         for event in self.mux.receive(payload):
             self._handle(event)
-        self.output_ready()
+        if self.mux.has_output:
+            self.output_ready()
 
     def close(self, error: StreamError) -> None:
         if self._error is None:

@@ -55,13 +55,24 @@ def encode_message(channel_id: int, message_type: int, data: bytes = b"") -> byt
     return encode_header(channel_id, message_type) + data
 
 
+def decode_header(payload: bytes) -> tuple[int, int, int]:
+    """Channel id, type, and the position behind them.
+
+    Raises MalformedMessage for an empty message, a header that is cut, or an over-long integer.
+    """
+    if len(payload) > 1 and payload[0] < 0x80 and payload[1] < 0x80:
+        return payload[0], payload[1], 2
+    if not payload:
+        raise MalformedMessage("an empty message arrived")
+    channel_id, position = decode_uvarint(payload)
+    message_type, position = decode_uvarint(payload, position)
+    return channel_id, message_type, position
+
+
 def decode_message(payload: bytes) -> Message:
     """Take a message apart. The data is a view of the payload, not a copy.
 
     Raises MalformedMessage for an empty message, a header that is cut, or an over-long integer.
     """
-    if not payload:
-        raise MalformedMessage("an empty message arrived")
-    channel_id, position = decode_uvarint(payload)
-    message_type, position = decode_uvarint(payload, position)
+    channel_id, message_type, position = decode_header(payload)
     return Message(channel_id, message_type, memoryview(payload)[position:])

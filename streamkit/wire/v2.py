@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from streamkit.errors import RemoteProtocolError, TunnelClosed
 from streamkit.wire.events import Drained, Ended, Event, Received, WasReset
-from streamkit.wire.message import decode_message
+from streamkit.wire.message import Message, decode_header
 from streamkit.wire.v2_message import (
     SESSION,
     Hello,
@@ -35,6 +35,7 @@ from streamkit.wire.v2_stream import OPENING_UNITS, ReceiveStream, SendStream
 SLICE = 64 * 1024
 """Data bytes per message."""
 
+_DATA = int(V2Type.DATA)
 _OF_THE_SESSION = frozenset((V2Type.HELLO, V2Type.DRAIN))
 
 
@@ -50,9 +51,10 @@ class V2Settings:
 class Directions:
     """Both directions of one channel."""
 
-    __slots__ = ("receiving", "sending")
+    __slots__ = ("data_header", "receiving", "sending")
 
-    def __init__(self, sending: SendStream, receiving: ReceiveStream) -> None:
+    def __init__(self, channel_id: int, sending: SendStream, receiving: ReceiveStream) -> None:
+        self.data_header = message(channel_id, V2Type.DATA)
         self.sending = sending
         self.receiving = receiving
 
@@ -115,16 +117,30 @@ class V2Mux(ABC):
             if channel_id not in self._waiting:
                 continue
             self._waiting.discard(channel_id)
-            sending = self._channels[channel_id].sending
-            if sending.has_turn:
-                found = _next_of(channel_id, sending)
-                self._release(channel_id)
+            channel = self._channels[channel_id]
+            if channel.sending.has_turn:
+                found = _next_of(channel_id, channel)
+                if channel.sending.has_turn:
+                    self._waiting.add(channel_id)
+                    self._ready.append(channel_id)
                 return found
         return None
 
+    @property
+    def has_output(self) -> bool:
+        """Whether ``next_message`` may have something."""
+        return bool(self._control or self._ready)
+
     def receive(self, payload: bytes) -> list[Event]:
         """Take one message. Raises RemoteProtocolError: tunnel and session must then be ended."""
-        found = decode_message(payload)
+        channel_id, message_type, position = decode_header(payload)
+        # Data first: it is by far the most frequent.
+        if message_type == _DATA and self.is_greeted and channel_id in self._channels:
+            data = memoryview(payload)[position:]
+            return self._receive_data(channel_id, self._channels[channel_id], data)
+        return self._receive_other(Message(channel_id, message_type, payload[position:]))
+
+    def _receive_other(self, found: Message) -> list[Event]:
         if found.type not in self.takes:
             raise RemoteProtocolError(f"a message of type {found.type} has no place here")
         if (found.channel_id == SESSION) is not (found.type in _OF_THE_SESSION):
@@ -314,7 +330,7 @@ class V2Mux(ABC):
     def _add(self, channel_id: int) -> Directions:
         settings = self._settings
         sending = SendStream(window=self._peer_window, most_held=settings.max_window)
-        channel = Directions(sending, ReceiveStream(settings.window))
+        channel = Directions(channel_id, sending, ReceiveStream(settings.window))
         self._channels[channel_id] = channel
         return channel
 
@@ -339,12 +355,13 @@ class V2Mux(ABC):
             self._ready.append(channel_id)
 
 
-def _next_of(channel_id: int, sending: SendStream) -> bytes:
+def _next_of(channel_id: int, channel: Directions) -> bytes:
     """The next message of a channel that has its turn."""
+    sending = channel.sending
     if sending.sent == 0 and sending.opening is not None:
         sending.sent = OPENING_UNITS
         return sending.opening
     if sending.has_data:
-        return b"".join((message(channel_id, V2Type.DATA), sending.take(SLICE)))
+        return b"".join((channel.data_header, sending.take(SLICE)))
     sending.sent = sending.total
     return message(channel_id, V2Type.END, sending.end_reason)

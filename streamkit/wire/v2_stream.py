@@ -48,7 +48,8 @@ class SendStream:
     @property
     def limit(self) -> int:
         """The position up to which data may be sent now."""
-        return min(self._limit, max(self.acked, OPENING_UNITS) + self._most_held)
+        held = (self.acked or OPENING_UNITS) + self._most_held
+        return held if held < self._limit else self._limit
 
     @property
     def backlog(self) -> int:
@@ -103,6 +104,11 @@ class SendStream:
     def take(self, most: int) -> memoryview | bytes:
         """Move up to ``most`` data bytes, within the window, from unsent to sent."""
         most = min(most, self.limit - self.sent)
+        if len(self._unsent) == 1 and len(self._unsent[0]) <= most:
+            whole = self._unsent.popleft()
+            self.sent += len(whole)
+            _push(self._sent_pieces, whole)
+            return whole
         pieces = []
         taken = 0
         while self._unsent and taken < most:
@@ -259,7 +265,7 @@ class ReceiveStream:
             if now - since < 2 * rtt and self.window < max_window:
                 self.window = min(2 * self.window, max_window)
             self._mark = (self._consumed_data, now)
-        return self.is_settled or self.limit - self._announced >= self.window // 4
+        return self.limit - self._announced >= self.window // 4 or self.is_settled
 
     def announce(self) -> tuple[int, int]:
         """Consumed position and limit, to be sent now."""
