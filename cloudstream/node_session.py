@@ -38,7 +38,7 @@ class NodeSession:
         self.internal_ip = ""
         self.attached_at = 0.0
         """Monotonic time at which the present tunnel began to carry the session."""
-        self._resume_timeout = resume_timeout if session.can_resume else 0.0
+        self._resume_timeout = resume_timeout
         self._ended = ended
         self._tunnel: TunnelHandle | None = None
         self._expiry: asyncio.TimerHandle | None = None
@@ -65,16 +65,18 @@ class NodeSession:
             return
         self._tunnel = None
         self.session.detach()
-        if not will_return or self._resume_timeout <= 0:
+        # An edge that keeps nothing, or has never heard the session's name, can't come back for it.
+        seconds = min(self._resume_timeout, self.session.peer_resume_timeout)
+        if not will_return or seconds <= 0:
             self.close(error)
             return
-        loop = asyncio.get_running_loop()
-        self._expiry = loop.call_later(self._resume_timeout, self._expire, error)
+        expired = TunnelClosed(f"{error}, and it did not come back within {seconds:g} s")
+        self._expiry = asyncio.get_running_loop().call_later(seconds, self.close, expired)
         log.info(
             'node "%s" may resume its %d requests within %g s',
             self.name,
             self.session.channel_count,
-            self._resume_timeout,
+            seconds,
         )
 
     def close(self, error: StreamError) -> None:
@@ -88,10 +90,6 @@ class NodeSession:
             tunnel.close(error)
         self._ended(self)
         self.session.close(error)
-
-    def _expire(self, error: StreamError) -> None:
-        seconds = self._resume_timeout
-        self.close(TunnelClosed(f"{error}, and it did not come back within {seconds:g} s"))
 
     def _stop_expiry(self) -> None:
         if self._expiry:

@@ -73,9 +73,13 @@ class TunnelServer:
         name = _node_name(handshake)
         address = _node_address(handshake)
         subprotocol = SUBPROTOCOL if SUBPROTOCOL in handshake.subprotocols else ""
-        node = self._resumed(name, handshake) or self._new_session(name, subprotocol)
+        token = handshake.headers.get(SESSION_HEADER, "") if subprotocol else ""
+        node: NodeSession | None = None
 
-        def opened(tunnel: EdgeTunnel) -> None:
+        def opened(tunnel: EdgeTunnel) -> CloudSession:
+            nonlocal node
+            # Chosen only now: a session that was kept a moment ago may have ended since.
+            node = self._kept_session(name, token) or self._new_session(name, subprotocol)
             node.attach(tunnel, address)
             if self._registry.find(name) is not node:
                 self._registry.add(node)
@@ -86,20 +90,22 @@ class TunnelServer:
                 handshake.peer_address,
                 "v2" if subprotocol else "v1",
             )
+            return node.session
 
         def closed(tunnel: EdgeTunnel, error: StreamError, will_return: bool) -> None:
             log.info('node "%s" is disconnected: %s', name, error)
-            node.detach(tunnel, error, will_return=will_return)
+            if node:
+                node.detach(tunnel, error, will_return=will_return)
 
-        return Admission(node.session, opened, closed, subprotocol)
+        return Admission(opened, closed, subprotocol)
 
-    def _resumed(self, name: str, handshake: Handshake) -> NodeSession | None:
+    def _kept_session(self, name: str, token: str) -> NodeSession | None:
         """The session that the edge asks for by its token, if it is still kept."""
-        token = handshake.headers.get(SESSION_HEADER, "")
         node = self._registry.find(name)
         if node is None or not isinstance(node.session, V2CloudSession):
             return None
-        return node if secrets.compare_digest(node.session.token, token) else None
+        is_same = secrets.compare_digest(node.session.token.encode(), token.encode())
+        return node if is_same else None
 
     def _new_session(self, name: str, subprotocol: str) -> NodeSession:
         session: CloudSession

@@ -40,13 +40,14 @@ class Handshake:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What the tunnel server decided: the session to carry, and the subprotocol if any."""
+    """What the tunnel server decided."""
 
-    session: CloudSession
-    opened: Callable[["EdgeTunnel"], None]
+    opened: Callable[["EdgeTunnel"], CloudSession]
+    """Called when the WebSocket is open; gives the session that the tunnel carries."""
     closed: Callable[["EdgeTunnel", StreamError, bool], None]
     """Called once with the reason, and with whether the edge may come back for its session."""
     subprotocol: str = ""
+    """The one that was chosen, if any."""
 
 
 def tunnel_protocol(
@@ -122,8 +123,7 @@ class EdgeTunnel(TunnelSocket):
         self.hang_up(error, will_return=True)
 
     def connected(self) -> None:
-        self._admission.opened(self)
-        self.carry(self._admission.session)
+        self.carry(self._admission.opened(self))
 
     def ended(self, error: StreamError, *, will_return: bool) -> None:
         self._admission.closed(self, error, will_return)

@@ -131,12 +131,12 @@ class Connector:
         return self._session
 
     def _tunnel_ended(self, session: Session, error: StreamError) -> None:
-        may_resume = session.can_resume and isinstance(error, TunnelLost | HeartbeatTimeout)
-        if not may_resume or self._resume_timeout <= 0:
+        # A cloud that keeps nothing, or that has not yet named the session, can't resume it.
+        seconds = min(self._resume_timeout, session.peer_resume_timeout)
+        if not isinstance(error, TunnelLost | HeartbeatTimeout) or seconds <= 0:
             self._end_session(error)
             return
         loop = asyncio.get_running_loop()
-        seconds = self._resume_timeout
         expired = TunnelClosed(f"{error}, and no other tunnel could be had within {seconds:g} s")
         self._expiry = loop.call_later(seconds, self._end_session, expired)
 

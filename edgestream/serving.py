@@ -41,6 +41,8 @@ class ChannelServer:
             is_full = self._live > self._max_channels
             await answer(_Busy(self._max_channels) if is_full else self._handler, exchange)
             await exchange.end()
+            # What the caller still sends has no reader: neither side should keep it for one.
+            channel.reset(ChannelReset("the request is answered"))
         except StreamError as error:
             log.info("%s breaks off: %s [%s]", channel.request.path, error, error.code)
             channel.reset(error)

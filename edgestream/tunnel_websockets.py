@@ -6,6 +6,7 @@ The only module that knows that library.
 import asyncio
 import logging
 import ssl
+import traceback
 from collections.abc import Mapping
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -22,9 +23,16 @@ from edgestream.tunnel import (
     refused_error,
     unanswered_error,
 )
-from streamkit.errors import HeartbeatTimeout, StreamError, TunnelClosed, TunnelLost
-from streamkit.session.close_codes import close_code_of
-from streamkit.session.kernel import bound_unsent
+from streamkit.errors import (
+    HeartbeatTimeout,
+    LocalProtocolError,
+    RemoteProtocolError,
+    StreamError,
+    TunnelClosed,
+    TunnelLost,
+)
+from streamkit.session.close_codes import close_code_of, close_reason_of
+from streamkit.session.kernel import bound_unsent, progress
 from streamkit.session.session import Session
 from streamkit.wire.v2_message import SUBPROTOCOL
 
@@ -77,7 +85,7 @@ class WebsocketsTunnel:
         self._connection = connection
         self._options = options
         self._has_output = asyncio.Event()
-        self._signs_of_life = 0
+        self._messages = 0
 
     @property
     def subprotocol(self) -> str:
@@ -105,7 +113,7 @@ class WebsocketsTunnel:
         try:
             while True:
                 payload = await self._connection.recv(decode=False)
-                self._signs_of_life += 1
+                self._messages += 1
                 session.message_received(payload)
         except ConnectionClosed as closed:
             raise _closed_error(closed) from closed
@@ -125,16 +133,21 @@ class WebsocketsTunnel:
             raise HeartbeatTimeout(sentence) from None
 
     async def _beat(self, session: Session) -> None:
-        silence, seen = 0.0, self._signs_of_life
+        loop = asyncio.get_running_loop()
+        hello_due = loop.time() + self._options.handshake
+        silence, seen = 0.0, self._signs_of_life()
         limit = FIRST_SIGN_DEADLINE
         try:
             while silence < limit:
+                if not session.is_greeted and loop.time() >= hello_due:
+                    sentence = f"the cloud said no hello within {self._options.handshake:g} s"
+                    raise HeartbeatTimeout(sentence)
                 pong = asyncio.ensure_future(await self._connection.ping())
                 await asyncio.wait((pong,), timeout=self._options.heartbeat)
                 if pong.done():
                     session.round_trip_measured(pong.result())
-                if pong.done() or self._signs_of_life != seen:
-                    silence, seen = 0.0, self._signs_of_life
+                if pong.done() or self._signs_of_life() != seen:
+                    silence, seen = 0.0, self._signs_of_life()
                     limit = self._options.silence
                     await asyncio.sleep(self._options.heartbeat)
                 else:
@@ -143,11 +156,15 @@ class WebsocketsTunnel:
             raise _closed_error(closed) from closed
         raise HeartbeatTimeout(f"the cloud was silent for {silence:g} s")
 
+    def _signs_of_life(self) -> tuple[int, int]:
+        _, received = progress(self._connection.transport.get_extra_info("socket"))
+        return self._messages, received
+
     async def _close(self, why: StreamError) -> None:
         deadline = _LAST_WORD if isinstance(why, HeartbeatTimeout) else self._options.close
         try:
             async with asyncio.timeout(deadline):
-                await self._connection.close(close_code_of(why), str(why)[:100])
+                await self._connection.close(close_code_of(why), close_reason_of(why))
         except TimeoutError:
             self._connection.transport.abort()
 
@@ -156,11 +173,16 @@ def _first_stream_error(failures: BaseExceptionGroup[BaseException]) -> StreamEr
     for failure in failures.exceptions:
         if isinstance(failure, StreamError):
             return failure
-    log.error("the tunnel failed unexpectedly", exc_info=failures)
-    return TunnelClosed(f"internal error: {type(failures.exceptions[0]).__name__}")
+    error = failures.exceptions[0]
+    place, name = traceback.extract_tb(error.__traceback__)[-1], type(error).__name__
+    log.error("the tunnel failed: %s at %s:%s", name, place.filename, place.lineno)
+    return LocalProtocolError(f"internal error: {name}")
 
 
 def _closed_error(closed: ConnectionClosed) -> StreamError:
+    if closed.sent is not None and not closed.rcvd_then_sent:
+        # The library gave the connection up: what came was no WebSocket frame, or a too large one.
+        return RemoteProtocolError(f"the cloud broke the rules of WebSocket: {closed.sent.reason}")
     if closed.rcvd is None:
         return TunnelLost("the connection to the cloud was lost")
     return closed_error(closed.rcvd.code, closed.rcvd.reason)

@@ -56,6 +56,12 @@ class MalformedMessage(RemoteProtocolError):
     code = "KS1002"
 
 
+class MessageTooLarge(RemoteProtocolError):
+    """A message beyond the size that the receiver takes."""
+
+    code = "KS1004"
+
+
 class BadConnectRequest(RemoteProtocolError):
     """The JSON of a connect message can't be used, or made; costs only the channel."""
 

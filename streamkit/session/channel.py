@@ -60,7 +60,11 @@ class Channel(ABC):
 
     @abstractmethod
     def reset(self, error: StreamError) -> None:
-        """End the channel in both directions, now. The own handler hears nothing of it."""
+        """End the channel in both directions, now. The own handler hears nothing of it.
+
+        What an edge has written still arrives, and an end that it has queued stays the end. What
+        has come and is not consumed need not be any more.
+        """
 
     @abstractmethod
     def consumed(self, size: int) -> None:

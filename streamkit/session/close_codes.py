@@ -9,6 +9,8 @@ from enum import IntEnum
 from streamkit.errors import (
     HandshakeRejected,
     HeartbeatTimeout,
+    LocalProtocolError,
+    MessageTooLarge,
     ProtocolError,
     StreamError,
     TunnelReplaced,
@@ -37,7 +39,16 @@ def close_code_of(error: StreamError) -> CloseCode:
             return CloseCode.UNAUTHORISED
         case HeartbeatTimeout():
             return CloseCode.HEARTBEAT
+        case LocalProtocolError():
+            return CloseCode.INTERNAL_ERROR
+        case MessageTooLarge():
+            return CloseCode.TOO_BIG
         case ProtocolError():
             return CloseCode.PROTOCOL_ERROR
         case _:
             return CloseCode.SHUTTING_DOWN
+
+
+def close_reason_of(error: StreamError) -> str:
+    """The error's sentence, cut to the 123 bytes that a close frame holds (RFC 6455 §5.5)."""
+    return str(error).encode(errors="replace")[:123].decode(errors="ignore")

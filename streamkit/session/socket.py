@@ -5,6 +5,8 @@ waits for a channel; writing happens when the socket has room.
 """
 
 import asyncio
+import logging
+import traceback
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, cast
@@ -12,10 +14,18 @@ from typing import Any, cast
 import picows.picows
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
-from streamkit.errors import HeartbeatTimeout, RemoteProtocolError, StreamError
-from streamkit.session.close_codes import close_code_of
-from streamkit.session.kernel import bound_unsent
+from streamkit.errors import (
+    HeartbeatTimeout,
+    LocalProtocolError,
+    MessageTooLarge,
+    RemoteProtocolError,
+    StreamError,
+)
+from streamkit.session.close_codes import close_code_of, close_reason_of
+from streamkit.session.kernel import bound_unsent, progress
 from streamkit.session.session import Session
+
+log = logging.getLogger(__name__)
 
 _WSProtocol: Any = vars(picows.picows)["WSProtocol"]
 _WRITE_BUFFER = 64 * 1024
@@ -26,6 +36,7 @@ class SocketLimits:
     """Deadlines in seconds and sizes in bytes of one tunnel's socket."""
 
     handshake: float
+    """How long the peer may take to its request, and then to say hello where it has to."""
     heartbeat: float
     silence: float
     first_sign: float
@@ -51,8 +62,8 @@ class TunnelSocket(WSListener):
         self._limits = limits
         self._session: Session | None = None
         self._transport: WSTransport | None = None
-        self._fragments: list[bytes] = []
-        self._fragments_size = 0
+        self._fragments = bytearray()
+        self._is_fragmented = False
         self._early: list[bytes] = []
         self._is_full = False
         self._full_since = 0.0
@@ -60,9 +71,11 @@ class TunnelSocket(WSListener):
         self._is_ended = False
         self._frame_type = WSMsgType.BINARY
         self._frames = 0
-        self._frames_at_heartbeat = -1
+        self._seen_at_heartbeat = (-1, -1)
+        self._acknowledged = 0
         self._silence = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._hello_due = 0.0
         self._pinged_at = 0.0
         self.was_cut = False
 
@@ -88,6 +101,7 @@ class TunnelSocket(WSListener):
         self._frame_type = WSMsgType.TEXT if session.is_text else WSMsgType.BINARY
         session.output_ready = self._pump
         session.attach()
+        self._hello_due = asyncio.get_running_loop().time() + self._limits.handshake
         self._heartbeat()
         early, self._early = self._early, []
         for payload in early:
@@ -99,7 +113,7 @@ class TunnelSocket(WSListener):
         if self._is_ended or self._transport is None:
             return
         code = cast(WSCloseCode, int(close_code_of(error)))
-        self._transport.send_close(code, str(error).encode()[:120])
+        self._transport.send_close(code, close_reason_of(error).encode())
         self._transport.disconnect()
         self._end(error, will_return=will_return)
 
@@ -112,11 +126,13 @@ class TunnelSocket(WSListener):
         self.connected()
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if self._is_ended:
+            return
         self._frames += 1
         message_type = frame.msg_type
         if message_type == WSMsgType.BINARY or message_type == WSMsgType.TEXT:
             payload = frame.get_payload_as_bytes()
-            if frame.fin and not self._fragments:
+            if frame.fin and not self._is_fragmented:
                 self._receive(payload)
             else:
                 self._receive_fragment(payload, is_last=frame.fin)
@@ -125,7 +141,9 @@ class TunnelSocket(WSListener):
         elif message_type == WSMsgType.PING:
             # Not left to picows, which would not let us see this sign of life: a stock edge that
             # is stuck in one channel answers no ping and goes on to send its own.
-            transport.send_pong(frame.get_payload_as_bytes())
+            # One that takes nothing gets no answers heaped up for it.
+            if not self._is_full:
+                transport.send_pong(frame.get_payload_as_bytes())
         elif message_type == WSMsgType.PONG:
             if self._session:
                 now = asyncio.get_running_loop().time()
@@ -136,8 +154,14 @@ class TunnelSocket(WSListener):
             self.hang_up(error, will_return=will_return)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
-        error, will_return = self.lost()
-        self._end(error, will_return=will_return)
+        closing = transport.close_handshake
+        if closing and closing.sent:
+            # picows gave the connection up: what came was no WebSocket frame, or a too large one.
+            why = f"the peer broke the rules of WebSocket: {closing.sent.reason}"
+            self._end(RemoteProtocolError(why), will_return=False)
+        else:
+            error, will_return = self.lost()
+            self._end(error, will_return=will_return)
 
     def pause_writing(self) -> None:
         self._is_full = True
@@ -159,17 +183,22 @@ class TunnelSocket(WSListener):
             self._session.message_received(payload)
         except StreamError as error:
             self.hang_up(error, will_return=False)
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            name = type(error).__name__
+            log.error("a message was not taken: %s at %s:%s", name, place.filename, place.lineno)
+            self.hang_up(LocalProtocolError(f"internal error: {name}"), will_return=False)
 
     def _receive_fragment(self, payload: bytes, *, is_last: bool) -> None:
-        self._fragments.append(payload)
-        self._fragments_size += len(payload)
-        if self._fragments_size > self._limits.max_message:
-            error = RemoteProtocolError("the peer sent a message larger than allowed")
+        self._fragments += payload
+        self._is_fragmented = not is_last
+        if len(self._fragments) > self._limits.max_message:
+            self._fragments.clear()
+            error = MessageTooLarge("the peer sent a message larger than allowed")
             self.hang_up(error, will_return=False)
         elif is_last:
-            whole = b"".join(self._fragments)
+            whole = bytes(self._fragments)
             self._fragments.clear()
-            self._fragments_size = 0
             self._receive(whole)
 
     def _pump(self) -> None:
@@ -185,28 +214,40 @@ class TunnelSocket(WSListener):
             self._is_pumping = False
 
     def _heartbeat(self) -> None:
-        if self._is_ended or self._transport is None:
+        session, transport = self._session, self._transport
+        if self._is_ended or session is None or transport is None:
             return
+        loop = asyncio.get_running_loop()
+        if error := self._fault(session, transport, loop.time()):
+            transport.send_close(cast(WSCloseCode, int(close_code_of(error))))
+            self._end(error, will_return=True)
+            transport.disconnect(graceful=False)
+            return
+        self._pinged_at = loop.time()
+        transport.send_ping()
+        self._timer = loop.call_later(self._limits.heartbeat, self._heartbeat)
+
+    def _fault(
+        self, session: Session, transport: WSTransport, now: float
+    ) -> HeartbeatTimeout | None:
+        """What the peer should have done by now, if it has not. Asked at every heartbeat."""
         limits = self._limits
-        if self._frames == self._frames_at_heartbeat:
+        acknowledged, received = progress(transport.underlying_transport.get_extra_info("socket"))
+        if (self._frames, received) == self._seen_at_heartbeat:
             self._silence += limits.heartbeat
         else:
             self._silence = 0.0
-        loop = asyncio.get_running_loop()
-        error: HeartbeatTimeout | None = None
+        if acknowledged != self._acknowledged:
+            self._full_since = now
+        self._seen_at_heartbeat = (self._frames, received)
+        self._acknowledged = acknowledged
         if self._silence >= (limits.silence if self._frames else limits.first_sign):
-            error = HeartbeatTimeout(f"the peer was silent for {self._silence:g} s")
-        elif self._is_full and loop.time() - self._full_since >= limits.write:
-            error = HeartbeatTimeout(f"the peer took nothing for {limits.write:g} s")
-        if error:
-            self._transport.send_close(cast(WSCloseCode, int(close_code_of(error))))
-            self._end(error, will_return=True)
-            self._transport.disconnect(graceful=False)
-            return
-        self._frames_at_heartbeat = self._frames
-        self._pinged_at = loop.time()
-        self._transport.send_ping()
-        self._timer = loop.call_later(limits.heartbeat, self._heartbeat)
+            return HeartbeatTimeout(f"the peer was silent for {self._silence:g} s")
+        if self._is_full and now - self._full_since >= limits.write:
+            return HeartbeatTimeout(f"the peer took nothing for {limits.write:g} s")
+        if not session.is_greeted and now >= self._hello_due:
+            return HeartbeatTimeout(f"the peer said no hello within {limits.handshake:g} s")
+        return None
 
     def _end(self, error: StreamError, *, will_return: bool) -> None:
         if self._is_ended:
@@ -214,4 +255,6 @@ class TunnelSocket(WSListener):
         self._is_ended = True
         if self._timer:
             self._timer.cancel()
+        self._fragments.clear()
+        self._early.clear()
         self.ended(error, will_return=will_return)
