@@ -1,8 +1,8 @@
 """What the edge agent reads from edgecore.yaml, KubeEdge's own file.
 
 ``modules.edgeStream`` is read as KubeEdge defines it; ``modules.edged`` tells the node's name, its
-address, the container runtime and the kubelet's port. Everything that KubeEdge has no key for
-stands under one top-level key, ``edgestream``, which EdgeCore ignores.
+address, the container runtime, the kubelet's port and its directory. Everything that KubeEdge has
+no key for stands under one top-level key, ``edgestream``, which EdgeCore ignores.
 ``modules.edgeStream.enable`` is EdgeCore's own switch: it is false where this agent takes the job
 over, so it decides nothing here.
 """
@@ -34,6 +34,12 @@ DEFAULT_RUNTIME_ENDPOINT = "unix:///run/containerd/containerd.sock"
 DEFAULT_KUBELET_PORT = 10350
 
 _PortOrNone = Annotated[int, Strict(), Field(ge=0, le=65535)]
+
+
+def _absolute_path(text: str) -> str:
+    if text and not text.startswith("/"):
+        raise ValueError(f'should be an absolute path, such as /var/log, not "{text}"')
+    return text
 
 
 class Backoff(Section):
@@ -72,6 +78,7 @@ class EdgeSettings(Section):
 
     backend: Literal["cri", "kubelet"] = "cri"
     server_name: str = ""
+    node_logs: Annotated[str, AfterValidator(_absolute_path)] = ""
     backoff: Backoff = Backoff()
     deadlines: EdgeDeadlines = EdgeDeadlines()
     limits: EdgeLimits = EdgeLimits()
@@ -91,7 +98,13 @@ class EdgeConfig:
     runtime_endpoint: str
     kubelet_address: str
     kubelet_port: int
+    root_directory: Path
     settings: EdgeSettings
+
+    @property
+    def node_logs(self) -> Path | None:
+        """The directory whose files ``/logs/`` serves; None if that is off."""
+        return Path(self.settings.node_logs) if self.settings.node_logs else None
 
     @property
     def server_host(self) -> str:
@@ -150,6 +163,7 @@ class _Edged(PeekSection):
     hostname_override: Annotated[str, AfterValidator(_node_name)] = ""
     node_ip: Annotated[str, AfterValidator(_ip_address)] = ""
     remote_runtime_endpoint: str = ""
+    root_directory: PathName = "/var/lib/kubelet"
     tailored_kubelet_config: _KubeletConfig = _KubeletConfig()
 
 
@@ -196,6 +210,7 @@ def load(path: Path) -> EdgeConfig:
         or DEFAULT_RUNTIME_ENDPOINT,
         kubelet_address=_dialled(kubelet.address),
         kubelet_port=kubelet.read_only_port or kubelet.port or DEFAULT_KUBELET_PORT,
+        root_directory=Path(edged.root_directory),
         settings=file.edgestream,
     )
 
@@ -241,6 +256,7 @@ modules:
     hostnameOverride: ""          # the node's name; "" = this host's, in lower case
     nodeIP: ""                    # told to the cloud; "" = the address that reaches the cloud
     remoteRuntimeEndpoint: ""     # where older files name the container runtime
+    rootDirectory: /var/lib/kubelet  # the kubelet's; its filesystem counts as the node's
     tailoredKubeletConfig:
       containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
       address: 127.0.0.1          # of the local kubelet; only the backend "kubelet" dials it
@@ -259,6 +275,7 @@ modules:
 edgestream:
   backend: cri                    # cri = the container runtime; kubelet = a kubelet on this host
   serverName: ""                  # name in the cloud's certificate; "" = the host of server
+  nodeLogs: ""                    # a directory to serve at /logs/, such as /var/log; "" = none
   backoff:                        # seconds between two attempts to reach the cloud, with jitter
     initial: 0.5
     maximum: 15

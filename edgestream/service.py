@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from edgestream.config import EdgeConfig
 from edgestream.connector import Connector
-from edgestream.kubelet.cri_backend import CriBackend
+from edgestream.kubelet.cri_backend import CriBackend, NodeFacts
 from edgestream.kubelet.exchange import KubeletHandler
 from edgestream.kubelet.kubelet_backend import KubeletBackend
 from edgestream.serving import ChannelServer
@@ -79,6 +79,11 @@ def configured_backend(config: EdgeConfig) -> KubeletHandler:
         config.runtime_endpoint,
         call_deadline=deadlines.cri_call,
         dial_deadline=deadlines.streaming_dial,
+        node=NodeFacts(
+            name=config.node_name,
+            root_directory=config.root_directory,
+            log_directory=config.node_logs,
+        ),
     )
 
 

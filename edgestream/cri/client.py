@@ -19,6 +19,10 @@ MAX_MESSAGE = 16 << 20
 RECONNECT_INTERVAL_MS = 100
 """The pause between two attempts to reach a dead runtime; calls fail at once meanwhile."""
 
+MEASURE_DEADLINE = 8.0
+"""Seconds for one look at what everything uses, which takes a full node a while; metrics-server
+waits ten."""
+
 _OPTIONS = (
     # Without it the escaped path of the socket becomes the authority, which servers may refuse.
     ("grpc.default_authority", "localhost"),
@@ -122,14 +126,14 @@ class CriClient:
     async def container_stats(self) -> Sequence[cri_pb2.ContainerStats]:
         """What all containers use; one that can't be measured makes some runtimes fail here."""
         request = cri_pb2.ListContainerStatsRequest()
-        call = self._runtime.ListContainerStats(request, timeout=self._call_deadline)
-        return (await self._answer(call)).stats
+        call = self._runtime.ListContainerStats(request, timeout=MEASURE_DEADLINE)
+        return (await self._answer(call, MEASURE_DEADLINE)).stats
 
     async def image_filesystems(self) -> Sequence[cri_pb2.FilesystemUsage]:
         """What images take up, in one filesystem or several."""
         request = cri_pb2.ImageFsInfoRequest()
-        call = self._images.ImageFsInfo(request, timeout=self._call_deadline)
-        return (await self._answer(call)).image_filesystems
+        call = self._images.ImageFsInfo(request, timeout=MEASURE_DEADLINE)
+        return (await self._answer(call, MEASURE_DEADLINE)).image_filesystems
 
     async def close(self) -> None:
         """Drop the connection; calls under way are cancelled. Idempotent."""

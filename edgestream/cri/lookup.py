@@ -34,8 +34,12 @@ class _Created(Protocol):
 _Thing = TypeVar("_Thing", bound=_Created)
 
 
-def _newest_first(things: Iterable[_Thing]) -> tuple[_Thing, ...]:
+def oldest_first(things: Iterable[_Thing]) -> tuple[_Thing, ...]:
     """By time of creation; attempt numbers start anew after a reboot and can't tell."""
+    return tuple(sorted(things, key=lambda thing: thing.created_at))
+
+
+def _newest_first(things: Iterable[_Thing]) -> tuple[_Thing, ...]:
     return tuple(sorted(things, key=lambda thing: thing.created_at, reverse=True))
 
 

@@ -4,8 +4,10 @@ A request comes as an ``Exchange`` to a ``KubeletHandler``, by way of ``serve.an
 errors into answers. There are two handlers:
 
 * ``CriBackend`` routes to one small module per path (``router``, then ``container_logs``,
-  ``remote_command``, ``port_forward``, ``health``), which ask the runtime (``edgestream.cri``) and
-  relay its streaming server (``runtime_stream``);
+  ``remote_command``, ``port_forward``, ``single_calls``), which ask the runtime
+  (``edgestream.cri``) and relay its streaming server (``runtime_stream``), and to those of the node
+  (``health``, ``pods``, ``configz``, ``node_logs``, and by way of ``edgestream.stats`` ``summary``
+  and ``metrics``);
 * ``KubeletBackend`` puts the same request to a kubelet on this host.
 
 Both reach their servers by ``backend_connection`` and pass answers on by ``relay``.

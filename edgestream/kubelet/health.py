@@ -1,5 +1,6 @@
 """``/healthz``: whether this node's kubelet service works."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from edgestream.answers import PLAIN_TEXT, UNSNIFFED_TEXT, KubeletAnswer
@@ -16,7 +17,8 @@ Check = Callable[[], Awaitable[object]]
 class Health:
     """The route. A kubelet's ``syncloop`` stalls without its runtime, so that is what is checked.
 
-    ``ping`` and ``log`` hold wherever there is an answer at all.
+    ``ping`` and ``log`` hold wherever there is an answer at all. Whether a check passed when all
+    were asked for is kept: the last of its ``outcomes``, and the ``counts`` of either.
     """
 
     def __init__(self, client: CriClient) -> None:
@@ -25,6 +27,8 @@ class Health:
             "log": _pass,
             "syncloop": client.version,
         }
+        self.outcomes: dict[str, bool] = {}
+        self.counts: Counter[tuple[str, bool]] = Counter()
 
     async def report(self, exchange: Exchange, parameters: Parameters) -> None:
         """All checks, or the one that the path names. Raises a KubeletAnswer where one fails."""
@@ -32,6 +36,11 @@ class Health:
             await self._report_one(exchange, parameters["check"])
         else:
             await self._report_all(exchange)
+
+    def reset(self) -> None:
+        """Forget how checks went."""
+        self.outcomes.clear()
+        self.counts.clear()
 
     async def _report_one(self, exchange: Exchange, name: str) -> None:
         check = self._checks.get(name)
@@ -49,11 +58,14 @@ class Health:
         for name, check in self._checks.items():
             if name in excluded:
                 lines.append(f"[+]{name} excluded: ok\n")
-            elif await _failure(check):
-                lines.append(f"[-]{name} failed: reason withheld\n")
-                is_healthy = False
-            else:
-                lines.append(f"[+]{name} ok\n")
+                continue
+            has_passed = await _failure(check) is None
+            self.outcomes[name] = has_passed
+            self.counts[name, has_passed] += 1
+            lines.append(
+                f"[+]{name} ok\n" if has_passed else f"[-]{name} failed: reason withheld\n"
+            )
+            is_healthy = is_healthy and has_passed
         if not is_healthy:
             body = f"{''.join(lines)}healthz check failed\n"
             raise KubeletAnswer(500, body, headers=UNSNIFFED_TEXT)

@@ -20,7 +20,8 @@ class Route:
     """One root of the kubelet's paths.
 
     ``shapes`` are the names of the segments that may follow the root, each way to have them being
-    one tuple; ``methods`` are those allowed, none meaning any.
+    one tuple; a last name that begins with ``*`` stands for all segments that are left, one at
+    least. ``methods`` are those allowed, none meaning any.
     """
 
     root: str
@@ -32,6 +33,24 @@ class Route:
 def page_not_found() -> KubeletAnswer:
     """The answer for a path that nobody registered."""
     return KubeletAnswer(404, "404 page not found\n", headers=UNSNIFFED_TEXT)
+
+
+def path_does_not_fit() -> KubeletAnswer:
+    """The answer for a path below a root that has no such page."""
+    return KubeletAnswer(404, "404: Page Not Found")
+
+
+def moved(request: RequestHead, path: str) -> KubeletAnswer:
+    """The answer that sends a caller on to that path, with the same query."""
+    query = f"?{request.query}" if request.query else ""
+    location = escape_path(path) + query
+    headers: Headers = (("Location", location),)
+    if request.method not in ("GET", "HEAD"):
+        return KubeletAnswer(301, "", headers=headers)
+    body = f'<a href="{html.escape(location)}">Moved Permanently</a>.\n\n'
+    return KubeletAnswer(
+        301, body, headers=(("Content-Type", "text/html; charset=utf-8"), *headers)
+    )
 
 
 class Router:
@@ -54,18 +73,29 @@ class Router:
             raise KubeletAnswer(400, "400 Bad Request")
         path = unquote_to_bytes(request.path).decode(errors="replace")
         if (clean := _clean(path)) != path:
-            raise _moved(request, clean)
+            raise moved(request, clean)
         root, *segments = path.strip("/").split("/")
         route = self._routes.get(root)
         if route is None:
             raise page_not_found()
-        shape = next((shape for shape in route.shapes if len(shape) == len(segments)), None)
-        if shape is None:
-            raise KubeletAnswer(404, "404: Page Not Found")
+        named = next(
+            (fit for shape in route.shapes if (fit := _fit(shape, segments)) is not None), None
+        )
+        if named is None:
+            raise path_does_not_fit()
         if route.methods and request.method not in route.methods:
             allow = ("Allow", ", ".join(route.methods))
             raise KubeletAnswer(405, "405: Method Not Allowed", headers=(*PLAIN_TEXT, allow))
-        return route.handler, dict(zip(shape, segments, strict=True))
+        return route.handler, named
+
+
+def _fit(shape: Sequence[str], segments: Sequence[str]) -> Parameters | None:
+    """The segments by the names that the shape gives them; None if their number is another."""
+    if shape and shape[-1].startswith("*") and len(segments) >= len(shape):
+        *names, rest = shape
+        left = "/".join(segments[len(names) :])
+        return {**dict(zip(names, segments, strict=False)), rest[1:]: left}
+    return dict(zip(shape, segments, strict=True)) if len(shape) == len(segments) else None
 
 
 def _clean(path: str) -> str:
@@ -77,15 +107,3 @@ def _clean(path: str) -> str:
         elif segment not in ("", "."):
             kept.append(segment)
     return f"/{'/'.join(kept)}{'/' if kept and path.endswith('/') else ''}"
-
-
-def _moved(request: RequestHead, path: str) -> KubeletAnswer:
-    query = f"?{request.query}" if request.query else ""
-    location = escape_path(path) + query
-    headers: Headers = (("Location", location),)
-    if request.method not in ("GET", "HEAD"):
-        return KubeletAnswer(301, "", headers=headers)
-    body = f'<a href="{html.escape(location)}">Moved Permanently</a>.\n\n'
-    return KubeletAnswer(
-        301, body, headers=(("Content-Type", "text/html; charset=utf-8"), *headers)
-    )

@@ -52,7 +52,7 @@ modules:
     nodeLabels: {a: b}
     podSandboxImage: kubeedge/pause:3.6
     registerNodeNamespace: default
-    rootDirectory: /var/lib/kubelet
+    rootDirectory: /srv/kubelet
     tailoredKubeletConfig:
       address: 127.0.0.1
       cgroupDriver: systemd
@@ -94,6 +94,7 @@ def test_a_stock_file_is_read_unchanged(path: Path) -> None:
         runtime_endpoint="unix:///run/crio/crio.sock",
         kubelet_address="127.0.0.1",
         kubelet_port=10355,
+        root_directory=Path("/srv/kubelet"),
         settings=EdgeSettings(),
     )
 
@@ -103,6 +104,7 @@ def test_our_own_settings(path: Path) -> None:
 edgestream:
   backend: kubelet
   serverName: cloud.example
+  nodeLogs: /var/log
   backoff: {initial: 0.1, maximum: 2}
   deadlines: {criCall: 3, streamingDial: 1.5}
   limits: {maxChannels: 5}
@@ -110,6 +112,7 @@ edgestream:
     config = load_text(path, STOCK + text)
     assert config.settings.backend == "kubelet"
     assert config.server_name == "cloud.example"
+    assert config.node_logs == Path("/var/log")
     assert config.settings.backoff.initial == 0.1
     assert config.settings.backoff.maximum == 2.0
     assert config.settings.deadlines.cri_call == 3.0
@@ -234,6 +237,13 @@ def test_the_printed_default_shows_every_key() -> None:
         (
             "edgestream: {backend: docker}",
             "1:23: edgestream.backend: should be 'cri' or 'kubelet', not 'docker'",
+        ),
+        (
+            "edgestream: {nodeLogs: var/log}",
+            (
+                "1:24: edgestream.nodeLogs: "
+                'should be an absolute path, such as /var/log, not "var/log"'
+            ),
         ),
         (
             "edgestream: {backoff: {maximum: 0.1}}",
