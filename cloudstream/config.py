@@ -7,9 +7,10 @@ it is false where this service takes the job over, so it decides nothing here.
 """
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from streamkit.service.config import (
     Count,
@@ -49,6 +50,15 @@ class KubernetesSettings(Section):
     """What the cloud does on the Kubernetes API besides looking things up."""
 
     publish_kubelet_port: Flag = True
+    negotiate_tunnel_port: Flag = True
+    advertise_address: str = ""
+
+    @field_validator("advertise_address")
+    @classmethod
+    def _is_address(cls, text: str) -> str:
+        if text:
+            ip_address(text)
+        return text
 
 
 class CloudDeadlines(Section):
@@ -235,7 +245,9 @@ cloudstream:
   lookup:
     useKubeAPI: true      # false = find nodes without asking a Kubernetes API (labs)
   kubernetes:
-    publishKubeletPort: true  # write the port that API servers dial into each connected Node
+    publishKubeletPort: true   # write the port that API servers dial into each connected Node
+    negotiateTunnelPort: true  # agree on that port in the ConfigMap kubeedge/tunnelport
+    advertiseAddress: ""       # this host's address there; "" = the one on its default route
   deadlines:              # seconds
     handshake: 10         # TLS, and the edge's registration
     requestHead: 30       # from the connection to the end of the request's head

@@ -8,8 +8,9 @@ from cloudstream.callers import Callers
 from cloudstream.config import CloudConfig
 from cloudstream.kube.api import AsyncioKubeApi, KubeApi
 from cloudstream.kube.duty import DutyStatus
-from cloudstream.kube.node_status import FixedPort, KubeletPortPublisher
+from cloudstream.kube.node_status import FixedPort, KubeletPortPublisher, PortSource
 from cloudstream.kube.pods import PodDirectory
+from cloudstream.kube.tunnel_port import TunnelPort, default_address
 from cloudstream.registry import Registry
 from cloudstream.router import Router
 from cloudstream.stream_server import StreamServer
@@ -19,6 +20,8 @@ from streamkit.pki.contexts import stream_server_context, tunnel_server_context
 from streamkit.service.listener import TlsListener
 
 log = logging.getLogger(__name__)
+
+Upkeep = Callable[[], Awaitable[None]]
 
 _UPKEEP_PAUSE = 30.0
 """Seconds between a failure of work beside the serving and its next attempt."""
@@ -62,7 +65,7 @@ class CloudService:
             handshake_deadline=deadlines.handshake,
             close_deadline=deadlines.drain,
         )
-        self._upkeep: dict[str, Callable[[], Awaitable[None]]] = {}
+        self._upkeep: dict[str, Upkeep] = {}
         self._duties: dict[str, Callable[[], DutyStatus]] = {}
         if self._api and self._pods:
             self._upkeep["pod watch"] = self._pods.run
@@ -75,16 +78,23 @@ class CloudService:
             raise
 
     def _add_duties(self, api: KubeApi, config: CloudConfig) -> None:
-        settings = config.settings
-        if settings.kubernetes.publish_kubelet_port:
-            publisher = KubeletPortPublisher(
+        settings = config.settings.kubernetes
+        port: PortSource = FixedPort(config.kubelet_port)
+        if settings.negotiate_tunnel_port:
+            port = agreed = TunnelPort(
                 api,
-                self.registry,
-                FixedPort(config.kubelet_port),
-                yield_after=settings.deadlines.heartbeat_timeout,
+                address=lambda: settings.advertise_address or default_address(),
+                edge_addresses=lambda: {node.internal_ip for node in self.registry.nodes()},
             )
-            self._upkeep["kubelet port"] = publisher.run
-            self._duties["kubelet port"] = publisher.status
+            self._add_duty("tunnel port", agreed.run, agreed.status)
+        if settings.publish_kubelet_port:
+            yield_after = config.settings.deadlines.heartbeat_timeout
+            publisher = KubeletPortPublisher(api, self.registry, port, yield_after=yield_after)
+            self._add_duty("kubelet port", publisher.run, publisher.status)
+
+    def _add_duty(self, name: str, run: Upkeep, status: Callable[[], DutyStatus]) -> None:
+        self._upkeep[name] = run
+        self._duties[name] = status
 
     def duties(self) -> dict[str, DutyStatus]:
         """How the work on the Kubernetes API stands, which serving does not wait for."""
@@ -112,7 +122,7 @@ class CloudService:
                 await self._api.close()
 
 
-async def _keep_up(name: str, work: Callable[[], Awaitable[None]]) -> None:
+async def _keep_up(name: str, work: Upkeep) -> None:
     """Do what serving does not depend on: should it fail, it is told and begun again."""
     while True:
         try:

@@ -33,6 +33,9 @@ _RESYNC = 60.0
 """Seconds for which what was seen of a Node counts without a watch."""
 _FIRST_LOOK = 2.0
 """Seconds that a new tunnel's write waits for a first look at the Nodes: it may not be needed."""
+_JUST_ATTACHED = 5.0
+"""Seconds for which a new tunnel needs no proof that it is alive. What others wrote before it may
+be seen only after it."""
 _CONCURRENT = 8
 """Writes at a time, when thousands of nodes connect at once."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 60.0
@@ -209,7 +212,8 @@ class KubeletPortPublisher:
         claim.is_settled = False
         if not seen and not self._is_watching and now - claim.since < _FIRST_LOOK:
             return False
-        if claim.was_settled and seen and self._port.is_foreign(seen.port):
+        is_old = claim.was_settled and now - claim.since > _JUST_ATTACHED
+        if is_old and seen and self._port.is_foreign(seen.port):
             if claim.foreign_since is None:
                 claim.foreign_since = now
                 log.warning(

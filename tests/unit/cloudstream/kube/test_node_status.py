@@ -31,6 +31,14 @@ class Ports:
         return port == OTHERS
 
 
+class Resumable(V2CloudSession):
+    """A session whose edge has said that it may come back for it."""
+
+    @property
+    def peer_resume_timeout(self) -> float:
+        return 30.0
+
+
 class Nodes:
     """Node objects, their watch, and who wrote to them."""
 
@@ -76,6 +84,7 @@ class Nodes:
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_SWEEP", "_SETTLE", "_FIRST_PAUSE", "_LONGEST_PAUSE"):
         monkeypatch.setattr(module, name, 0.002)
+    monkeypatch.setattr(module, "_JUST_ATTACHED", 0.0)
 
 
 @contextlib.asynccontextmanager
@@ -177,6 +186,17 @@ async def test_the_port_of_another_cloud_service_stands_until_the_tunnel_proves_
     assert nodes.writes == ["edge-1"]
 
 
+async def test_what_another_wrote_before_a_tunnel_came_does_not_stand(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_JUST_ATTACHED", 3600.0)
+    nodes = Nodes(edge_1=PORT)
+    async with publishing(nodes, registry_of(connected("edge-1")), wait=3600) as publisher:
+        await until(lambda: publisher.status().sentence.startswith("1 nodes have"))
+        nodes.overwrite("edge-1", OTHERS)
+        await until(lambda: nodes.ports["edge-1"] == PORT)
+
+
 async def test_a_new_tunnel_takes_the_node_over_at_once() -> None:
     nodes = Nodes(edge_1=OTHERS)
     node = connected("edge-1")
@@ -191,7 +211,7 @@ async def test_a_new_tunnel_takes_the_node_over_at_once() -> None:
 
 async def test_whoever_lost_the_tunnel_writes_nothing() -> None:
     nodes, tunnel = Nodes(edge_1=PORT, edge_2=0), FakeTunnel()
-    session = V2CloudSession("token", V2Settings())
+    session = Resumable("token", V2Settings())
     node = NodeSession("edge-1", session, resume_timeout=30, ended=lambda node: None)
     node.attach(tunnel, "10.0.0.1")
     node.detach(tunnel, TunnelClosed("gone"), will_return=True)
