@@ -1,7 +1,7 @@
 """The lab that all of these tests use, and the kubectls that they use it with."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ def new_stack(
     """Makes stacks, which end with the module."""
     with ExitStack() as stacks:
 
-        def make(**options: Mapping[str, Any]) -> Stack:
+        def make(**options: Any) -> Stack:
             directory = tmp_path_factory.mktemp("stack")
             return stacks.enter_context(Stack(lab, directory, kubectl_binary, **options))
 

@@ -1,0 +1,81 @@
+"""Nothing listens at the edge, and nothing is left of commands that were broken off.
+
+``E2E_ABORTS`` is how many are broken off, 200 unless told otherwise.
+"""
+
+import os
+import random
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from lab.containerd import Lab
+from lab.layout import Layout, read_variables
+from lab.programs import run
+from tests.e2e.footprint import Footprint, processes
+from tests.e2e.kubectl import Kubectl, tell
+from tests.e2e.stack import wait_until
+
+ABORTS = int(os.environ.get("E2E_ABORTS", "200"))
+AT_ONCE = 8
+LONGEST = 0.6
+"""Seconds after which even the last of the commands has long begun to talk."""
+
+MARK = "/dev/stdin"
+COMMANDS = (
+    ("logs", "-f", "talker"),
+    ("logs", "-f", "--tail=1", "talker"),
+    ("exec", "-i", "shell", "--", "cat", MARK),
+    ("exec", "-i", "cat", "--", "cat", MARK),
+    ("attach", "-i", "cat"),
+    ("attach", "talker"),
+)
+
+
+@pytest.fixture(scope="module")
+def pids(lab: Layout) -> dict[str, int]:
+    """The ids of the lab's processes."""
+    told = read_variables(lab.env_file)
+    names = {"edge": "EDGE_PID", "cloud": "CLOUD_PID"}
+    containerd = Lab(lab.containerd).pid
+    assert containerd
+    return {name: int(told[variable]) for name, variable in names.items()} | {
+        "containerd": containerd
+    }
+
+
+def test_the_edge_has_no_listening_socket(pids: dict[str, int]) -> None:
+    sockets = run("ss", "--no-header", "-l", "-n", "-t", "-u", "-x", "-p")
+    assert f"pid={pids['cloud']}," in sockets
+    assert f"pid={pids['edge']}," not in sockets
+
+
+def test_nothing_is_left_of_commands_that_were_broken_off(
+    kubectl: Kubectl, pids: dict[str, int]
+) -> None:
+    seed = random.randrange(2**32)
+    tell(f"seed {seed}")
+    chance = random.Random(seed)
+    plan = [(chance.choice(COMMANDS), chance.uniform(0, LONGEST)) for _ in range(ABORTS)]
+
+    def break_off(step: tuple[tuple[str, ...], float]) -> None:
+        arguments, moment = step
+        with kubectl.talk(*arguments) as talk:
+            try:
+                talk.process.wait(moment)
+            except subprocess.TimeoutExpired:
+                return
+            raise AssertionError(f"{arguments} ended by itself: {bytes(talk.err)!r}")
+
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        list(threads.map(break_off, [(command, LONGEST) for command in COMMANDS]))
+        wait_until(lambda: not processes("cat", MARK), "the end of what was executed")
+        before = Footprint(**pids)
+        begin = time.monotonic()
+        list(threads.map(break_off, plan))
+    tell(f"{ABORTS} commands in {time.monotonic() - begin:.0f} s")
+    tell(f"open files as before {before.wait_until_back():.1f} s later")
+    wait_until(lambda: not processes("cat", MARK), "the end of what was executed")
+    assert kubectl.ok("exec", "cat", "--", "echo", "fine").out == b"fine\n"
