@@ -8,11 +8,12 @@ import yaml
 from lab.layout import HOST, NODE_IP, NODE_NAME, Layout
 
 OFFLINE_NODE = "edge-2"
+METRICS_TOKEN = "lab-metrics"
 KUBELET_PORT = 10351
 
 # Where Node objects say that the nodes are. Nobody dials these: the stand-in connects to the stream
 # port instead, as DNAT would have it. It refuses to proxy to a loopback address.
-_NODE_ADDRESSES = {NODE_NAME: "192.0.2.1", OFFLINE_NODE: "192.0.2.2"}
+_NODE_ADDRESSES = {NODE_NAME: NODE_IP, OFFLINE_NODE: "192.0.2.2"}
 
 
 def write_configs(layout: Layout) -> None:
@@ -123,6 +124,13 @@ def apiserver(layout: Layout) -> dict[str, Any]:
         },
         "nodes": nodes,
         "pods": [_pod("ghost", nodeName=OFFLINE_NODE), _pod("unscheduled")],
+        "tokens": {
+            METRICS_TOKEN: {
+                "user": "system:serviceaccount:kube-system:metrics-server",
+                "allowed": ["nodes/metrics"],
+            }
+        },
+        "metricsToken": METRICS_TOKEN,
     }
 
 

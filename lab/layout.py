@@ -11,7 +11,7 @@ from lab.programs import LabError
 
 PROJECT = Path(__file__).resolve().parents[1]
 HOST = "127.0.0.1"
-NODE_NAME, NODE_IP = "edge-1", HOST
+NODE_NAME, NODE_IP = "edge-1", "192.0.2.1"
 DEFAULT_PORTS = {"STREAM_PORT": 10003, "TUNNEL_PORT": 10004, "APISERVER_PORT": 6443}
 
 

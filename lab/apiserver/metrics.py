@@ -4,18 +4,22 @@ Its rules hold here too, so that a page which would be of no use to it is of non
 counts only if it shows CPU and memory; a pod is left out as a whole if one of its listed
 containers shows none of the one or the other. Usage of CPU takes two looks at a counter: if there
 has been none in the last ``FRESH`` seconds there are two now, and ``GAP`` seconds between any two.
+
+Unlike metrics-server, whoever asks here has the API server's certificate too, and shows it where
+no token is taken.
 """
 
 import asyncio
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from lab.apiserver.call import Call
-from lab.apiserver.kubelet import KubeletClient
+from lab.apiserver.kubelet import KubeletClient, KubeletPort
 from lab.apiserver.kubeletwire import KubeletFailure
 from lab.apiserver.selectors import make_selector
 from lab.apiserver.status import ApiError, method_not_allowed, no_such_path, not_found
@@ -156,25 +160,33 @@ class MetricsServer:
         return earlier, later
 
     async def _scrape(self, node_name: str) -> Sample:
+        """The node's page; as the API server if whoever serves it takes no tokens."""
+        token = ("Authorization", f"Bearer {self._token}")
         try:
             port = self._world.kubelet_port(node_name, resource="nodes")
-            headers = (
-                ("Host", port.netloc),
-                ("User-Agent", "metrics-server"),
-                ("Accept", "text/plain"),
-                ("Authorization", f"Bearer {self._token}"),
-            )
-            request = RequestHead("GET", "/metrics/resource", headers)
-            async with (
-                asyncio.timeout(SCRAPE_TIMEOUT),
-                self._kubelets.fetch(port, request, with_certificate=False) as answer,
-            ):
-                page = b"".join([chunk async for chunk in answer.chunks])
-                if answer.head.status == 200:
-                    return parse_page(page.decode(), time.time())
+            status, page = await self._fetch(port, token)
+            if status == HTTPStatus.UNAUTHORIZED:
+                status, page = await self._fetch(port)
+            if status == HTTPStatus.OK:
+                return parse_page(page.decode(), time.time())
         except (ApiError, KubeletFailure, TimeoutError, ValueError):
             pass  # a node that can't be scraped is one without metrics
         return {}
+
+    async def _fetch(self, port: KubeletPort, *token: tuple[str, str]) -> tuple[int, bytes]:
+        headers = (
+            ("Host", port.netloc),
+            ("User-Agent", "metrics-server"),
+            ("Accept", "text/plain"),
+            *token,
+        )
+        request = RequestHead("GET", "/metrics/resource", headers)
+        async with (
+            asyncio.timeout(SCRAPE_TIMEOUT),
+            self._kubelets.fetch(port, request, with_certificate=not token) as answer,
+        ):
+            page = b"".join([chunk async for chunk in answer.chunks])
+            return answer.head.status, page
 
 
 def _metrics(kind: str, about: Object, point: Point, **fields: Any) -> Object:

@@ -125,6 +125,23 @@ async def test_the_group_is_announced_only_with_a_token(keys: Keys, rest: RestCl
         assert (await bare("GET", f"{API}/nodes"))[0] == 404
 
 
+async def test_who_takes_no_token_is_shown_the_api_servers_certificate(
+    rest: RestClient, kubelet: FakeKubelet
+) -> None:
+    with_token = kubelet.script
+
+    async def refuse_tokens(exchange: Exchange) -> None:
+        if exchange.client_name:
+            await with_token(exchange)
+        else:
+            await exchange.reply(401, b"no tokens here")
+
+    kubelet.script = refuse_tokens
+    assert len((await rest("GET", f"{API}/nodes"))[1]["items"]) == 1
+    *_, asked = kubelet.seen
+    assert asked.values("Authorization") == []
+
+
 async def test_a_node_that_shows_nothing_is_left_out(
     rest: RestClient, kubelet: FakeKubelet
 ) -> None:
