@@ -102,7 +102,7 @@ def test_each_program_can_load_its_configuration(layout: Layout) -> None:
 
     edge = edgestream.config.load(layout.edge_config)
     assert (edge.server_host, edge.server_port) == ("127.0.0.1", layout.tunnel_port)
-    assert (edge.node_name, edge.node_ip) == ("edge-1", "127.0.0.1")
+    assert (edge.node_name, edge.node_ip) == ("edge-1", "192.0.2.1")
     assert edge.runtime_endpoint == f"unix://{layout.cri_socket}"
 
     apiserver = lab.apiserver.config.load(layout.apiserver_config)
