@@ -15,15 +15,22 @@ _NAME = "io.kubernetes.pod.name"
 _NAMESPACE = "io.kubernetes.pod.namespace"
 _UID = "io.kubernetes.pod.uid"
 
-_METHODS = (
-    "Version",
-    "ListPodSandbox",
-    "ListContainers",
-    "ContainerStatus",
-    "Exec",
-    "Attach",
-    "PortForward",
-)
+_SERVICES = {
+    "runtime.v1.RuntimeService": (
+        "Version",
+        "ListPodSandbox",
+        "ListContainers",
+        "PodSandboxStatus",
+        "ContainerStatus",
+        "ListContainerStats",
+        "ExecSync",
+        "Exec",
+        "Attach",
+        "PortForward",
+        "CheckpointContainer",
+    ),
+    "runtime.v1.ImageService": ("ImageFsInfo",),
+}
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -42,6 +49,7 @@ def sandbox(
         id=sandbox_id,
         created_at=created_at,
         state=cri_pb2.SANDBOX_READY if ready else cri_pb2.SANDBOX_NOTREADY,
+        metadata=cri_pb2.PodSandboxMetadata(name=pod, namespace="default", uid=uid),
         labels={_NAME: pod, _NAMESPACE: "default", _UID: uid},
         annotations=annotations or {},
     )
@@ -55,11 +63,14 @@ def container(
     name: str = "app",
     pod: str = "web",
     uid: str = "u1",
+    sandbox_id: str = "s1",
     restart_count: int = 0,
 ) -> cri_pb2.Container:
     """A container of a pod in the namespace ``default``."""
     return cri_pb2.Container(
         id=container_id,
+        pod_sandbox_id=sandbox_id,
+        image=cri_pb2.ImageSpec(image=f"registry.example/{name}:1"),
         created_at=created_at,
         state=state,
         metadata=cri_pb2.ContainerMetadata(name=name, attempt=restart_count),
@@ -85,6 +96,10 @@ class ScriptedRuntime:
         self.sandboxes: list[cri_pb2.PodSandbox] = []
         self.containers: list[cri_pb2.Container] = []
         self.statuses: dict[str, cri_pb2.ContainerStatusResponse] = {}
+        self.sandbox_statuses: dict[str, cri_pb2.PodSandboxStatusResponse] = {}
+        self.stats: list[cri_pb2.ContainerStats] = []
+        self.image_filesystems: list[cri_pb2.FilesystemUsage] = []
+        self.executed = cri_pb2.ExecSyncResponse()
         self.streaming_url = ""
         self.refusals: dict[str, tuple[grpc.StatusCode, str]] = {}
         self.stalled: set[str] = set()
@@ -129,6 +144,38 @@ class ScriptedRuntime:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no {request.container_id}")
         return self.statuses[request.container_id]
 
+    async def PodSandboxStatus(
+        self, request: cri_pb2.PodSandboxStatusRequest, context: Context
+    ) -> cri_pb2.PodSandboxStatusResponse:
+        await self._begin("PodSandboxStatus", request, context)
+        if request.pod_sandbox_id not in self.sandbox_statuses:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"no {request.pod_sandbox_id}")
+        return self.sandbox_statuses[request.pod_sandbox_id]
+
+    async def ListContainerStats(
+        self, request: cri_pb2.ListContainerStatsRequest, context: Context
+    ) -> cri_pb2.ListContainerStatsResponse:
+        await self._begin("ListContainerStats", request, context)
+        return cri_pb2.ListContainerStatsResponse(stats=self.stats)
+
+    async def ImageFsInfo(
+        self, request: cri_pb2.ImageFsInfoRequest, context: Context
+    ) -> cri_pb2.ImageFsInfoResponse:
+        await self._begin("ImageFsInfo", request, context)
+        return cri_pb2.ImageFsInfoResponse(image_filesystems=self.image_filesystems)
+
+    async def ExecSync(
+        self, request: cri_pb2.ExecSyncRequest, context: Context
+    ) -> cri_pb2.ExecSyncResponse:
+        await self._begin("ExecSync", request, context)
+        return self.executed
+
+    async def CheckpointContainer(
+        self, request: cri_pb2.CheckpointContainerRequest, context: Context
+    ) -> cri_pb2.CheckpointContainerResponse:
+        await self._begin("CheckpointContainer", request, context)
+        return cri_pb2.CheckpointContainerResponse()
+
     async def Exec(self, request: cri_pb2.ExecRequest, context: Context) -> cri_pb2.ExecResponse:
         await self._begin("Exec", request, context)
         return cri_pb2.ExecResponse(url=self.streaming_url)
@@ -150,16 +197,17 @@ class ScriptedRuntime:
 async def serving(runtime: ScriptedRuntime, socket: Path) -> AsyncIterator[None]:
     """Serve on that unix socket for as long as the context lasts."""
     server = grpc.aio.server()
-    handlers = {
-        method: grpc.unary_unary_rpc_method_handler(
-            getattr(runtime, method),
-            request_deserializer=getattr(cri_pb2, f"{method}Request").FromString,
-            response_serializer=getattr(cri_pb2, f"{method}Response").SerializeToString,
-        )
-        for method in _METHODS
-    }
-    generic = grpc.method_handlers_generic_handler("runtime.v1.RuntimeService", handlers)
-    server.add_generic_rpc_handlers((generic,))
+    for service, methods in _SERVICES.items():
+        handlers = {
+            method: grpc.unary_unary_rpc_method_handler(
+                getattr(runtime, method),
+                request_deserializer=getattr(cri_pb2, f"{method}Request").FromString,
+                response_serializer=getattr(cri_pb2, f"{method}Response").SerializeToString,
+            )
+            for method in methods
+        }
+        generic = grpc.method_handlers_generic_handler(service, handlers)
+        server.add_generic_rpc_handlers((generic,))
     server.add_insecure_port(f"unix:{socket}")
     await server.start()
     try:
