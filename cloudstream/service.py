@@ -42,6 +42,7 @@ class CloudService:
         settings = config.settings
         deadlines = settings.deadlines
         self.registry = Registry()
+        self._close_deadline = deadlines.close
         self._api = _kube_api(config)
         self._pods = PodDirectory(self._api, deadline=deadlines.lookup) if self._api else None
         self._streams = StreamServer(
@@ -101,7 +102,7 @@ class CloudService:
         return {name: status() for name, status in self._duties.items()}
 
     async def run(self) -> None:
-        """Serve until cancelled; then every tunnel and connection is ended."""
+        """Serve until cancelled; then every session is ended, and its callers are told."""
         log.info(
             "serving API servers on port %d and edge nodes on port %d",
             self.stream_listener.port,
@@ -110,12 +111,21 @@ class CloudService:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._streams.run(), name="stream server")
-                group.create_task(self.stream_listener.serve(), name="stream listener")
-                group.create_task(self.tunnel_listener.serve(), name="tunnel listener")
+                listeners = (
+                    group.create_task(self.stream_listener.serve(), name="stream listener"),
+                    group.create_task(self.tunnel_listener.serve(), name="tunnel listener"),
+                )
                 for name, work in self._upkeep.items():
                     group.create_task(_keep_up(name, work), name=name)
+                try:
+                    await asyncio.get_running_loop().create_future()
+                finally:
+                    for listener in listeners:
+                        listener.cancel()
+                    # First the sessions, then the connections: so callers still hear why.
+                    self._tunnels.close()
+                    await self._streams.drain(within=self._close_deadline)
         finally:
-            self._tunnels.close()
             if self._pods:
                 await self._pods.close()
             if self._api:

@@ -68,6 +68,7 @@ class StreamConnection(asyncio.Protocol):
         self._is_chunked = False
         self._is_closing = False
         self._is_shut = False
+        self._is_leaving = False
         self._timer: asyncio.TimerHandle | None = None
         self.is_writable = True
         self.peer = ""
@@ -76,6 +77,8 @@ class StreamConnection(asyncio.Protocol):
         """The verified client certificate, or None."""
         self.dialled = ""
         """The address that the caller dialled."""
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the connection is over."""
 
     # -- asyncio.Protocol --------------------------------------------------------------------
 
@@ -111,6 +114,7 @@ class StreamConnection(asyncio.Protocol):
         self._connections.discard(self)
         self._stop_timer()
         self._drop_request()
+        self.lost.set_result(None)
 
     def pause_writing(self) -> None:
         self.is_writable = False
@@ -125,6 +129,12 @@ class StreamConnection(asyncio.Protocol):
             self._relay.client_writable()
 
     # -- what the service asks of it -----------------------------------------------------------
+
+    def leave(self) -> None:
+        """End the connection as soon as what is in flight has been answered. Idempotent."""
+        self._is_leaving = True
+        if self._task is None and not self._is_closing:
+            self.close()
 
     def close(self) -> None:
         """End the connection; what is in flight is cancelled. Idempotent."""
@@ -194,7 +204,8 @@ class StreamConnection(asyncio.Protocol):
             self._next_request()
 
     def _next_request(self) -> None:
-        if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+        states = (self._http.our_state, self._http.their_state)
+        if self._is_leaving or states != (h11.DONE, h11.DONE):
             self.finish()
             return
         self._http.start_next_cycle()

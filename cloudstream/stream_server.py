@@ -40,6 +40,16 @@ class StreamServer:
                 for connection in tuple(self._connections):
                     connection.close()
 
+    async def drain(self, *, within: float) -> None:
+        """Wait until every connection is over, each when its request has been answered.
+
+        Takes ``within`` seconds at most; what is left then is for ``run`` to end.
+        """
+        for connection in tuple(self._connections):
+            connection.leave()
+        if lost := [connection.lost for connection in self._connections]:
+            await asyncio.wait(lost, timeout=within)
+
     def connection(self) -> StreamConnection:
         """The protocol of a connection that has just been accepted."""
         return StreamConnection(
