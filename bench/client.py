@@ -147,7 +147,7 @@ def echo_sessions(port: int, context: ssl.SSLContext, sessions: int, rounds: int
     async def run() -> float:
         loop = asyncio.get_running_loop()
         done = asyncio.Event()
-        budget = [rounds]
+        budget = [1 << 60]
         began = time.perf_counter()
         for _ in range(sessions):
             await loop.create_connection(

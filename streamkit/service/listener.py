@@ -1,7 +1,7 @@
 """A TLS listener that says why a handshake failed, and with whom.
 
 asyncio's own servers drop failed handshakes without a word; here each costs one log line, and never
-the listener.
+the listener. The transports are aiofastnet's: the same interface, with a copy less on each way.
 """
 
 import asyncio
@@ -12,6 +12,8 @@ import socket
 import ssl
 from collections.abc import Callable
 from typing import Any
+
+import aiofastnet
 
 from streamkit.errors import PortInUse
 
@@ -69,6 +71,7 @@ class TlsListener:
 
     async def serve(self) -> None:
         """Accept until cancelled. Established connections belong to their protocols."""
+        asyncio.get_running_loop().set_exception_handler(_report)
         try:
             async with asyncio.TaskGroup() as group:
                 for sock in self._listening:
@@ -100,8 +103,12 @@ class TlsListener:
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            await asyncio.get_running_loop().connect_accepted_socket(
-                self._factory, connection, ssl=self._context, **self._deadlines
+            await aiofastnet.connect_accepted_socket(
+                asyncio.get_running_loop(),
+                self._factory,
+                connection,
+                ssl=self._context,
+                **self._deadlines,
             )
         except ssl.SSLError as error:
             reason = (error.reason or "").upper()
@@ -114,6 +121,12 @@ class TlsListener:
         else:
             return
         connection.close()
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """The loop's own report of a failed handshake would be a second one, over several lines."""
+    if context.get("message") != "SSL handshake failed":
+        loop.default_exception_handler(context)
 
 
 def _listen(name: str, host: str, port: int) -> socket.socket:

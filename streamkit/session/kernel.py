@@ -5,14 +5,14 @@ import struct
 from typing import Any
 
 _TCP_NOTSENT_LOWAT = 25  # linux/tcp.h
-_UNSENT = 128 * 1024
+UNSENT = 128 * 1024
 _PROGRESS = struct.Struct("=120xQQ")  # linux/tcp.h: tcpi_bytes_acked, tcpi_bytes_received
 
 
-def bound_unsent(sock: Any) -> None:
+def bound_unsent(sock: Any, size: int = UNSENT) -> None:
     """No Nagle, and little unsent data (tcp(7)), so that what comes later can still overtake it."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, _UNSENT)
+    sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, size)
 
 
 def progress(sock: Any) -> tuple[int, int]:

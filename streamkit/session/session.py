@@ -53,6 +53,10 @@ class Session(ABC):
         """How long a message takes to the peer and back."""
 
     @abstractmethod
+    def limit_messages(self, size: int) -> None:
+        """From now on a message should carry no more data bytes than that."""
+
+    @abstractmethod
     def message_received(self, payload: bytes) -> None:
         """Take one message. Raises RemoteProtocolError: tunnel and session must then be ended.
 

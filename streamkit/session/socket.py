@@ -23,12 +23,14 @@ from streamkit.errors import (
 )
 from streamkit.session.close_codes import close_code_of, close_reason_of
 from streamkit.session.kernel import bound_unsent, progress
+from streamkit.session.pace import Pace
 from streamkit.session.session import Session
 
 log = logging.getLogger(__name__)
 
 _WSProtocol: Any = vars(picows.picows)["WSProtocol"]
-_WRITE_BUFFER = 64 * 1024
+_MESSAGE = 64 * 1024
+"""How large messages are at first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class TunnelSocket(WSListener):
         self._is_fragmented = False
         self._early: list[bytes] = []
         self._is_full = False
+        self._pace = Pace(_MESSAGE)
         self._full_since = 0.0
         self._is_pumping = False
         self._is_ended = False
@@ -100,6 +103,7 @@ class TunnelSocket(WSListener):
         self._session = session
         self._frame_type = WSMsgType.TEXT if session.is_text else WSMsgType.BINARY
         session.output_ready = self._pump
+        session.limit_messages(self._pace.size)
         session.attach()
         self._hello_due = asyncio.get_running_loop().time() + self._limits.handshake
         self._heartbeat()
@@ -121,8 +125,7 @@ class TunnelSocket(WSListener):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
-        transport.underlying_transport.set_write_buffer_limits(high=_WRITE_BUFFER)
-        bound_unsent(transport.underlying_transport.get_extra_info("socket"))
+        self._keep_pace()
         self.connected()
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -166,12 +169,24 @@ class TunnelSocket(WSListener):
     def pause_writing(self) -> None:
         self._is_full = True
         self._full_since = asyncio.get_running_loop().time()
+        self._pace.filled(self._full_since)
 
     def resume_writing(self) -> None:
         self._is_full = False
+        if self._pace.drained(asyncio.get_running_loop().time()):
+            self._keep_pace()
         self._pump()
 
     # -- inside ------------------------------------------------------------------------------
+
+    def _keep_pace(self) -> None:
+        """Messages, the buffer, what the kernel holds unsent: as large as the link allows."""
+        if self._transport:
+            underlying, size = self._transport.underlying_transport, self._pace.size
+            underlying.set_write_buffer_limits(high=size)
+            bound_unsent(underlying.get_extra_info("socket"), size)
+        if self._session:
+            self._session.limit_messages(self._pace.size)
 
     def _receive(self, payload: bytes) -> None:
         if self._is_ended:
@@ -209,6 +224,7 @@ class TunnelSocket(WSListener):
         self._is_pumping = True
         try:
             while not self._is_full and (message := session.next_message()) is not None:
+                self._pace.sent(len(message))
                 transport.send(self._frame_type, message)
         finally:
             self._is_pumping = False

@@ -83,6 +83,9 @@ class V1Session(Session):
     def detach(self) -> None:
         """Nothing can be kept for another tunnel: the owner closes the session."""
 
+    def limit_messages(self, size: int) -> None:
+        """v1's messages are small enough for any link."""
+
     def round_trip_measured(self, seconds: float) -> None:
         """v1 has no window that could grow with the link."""
 

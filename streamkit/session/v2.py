@@ -124,6 +124,9 @@ class V2Session(Session):
     def detach(self) -> None:
         self.mux.detach()
 
+    def limit_messages(self, size: int) -> None:
+        self.mux.message_size = size
+
     def round_trip_measured(self, seconds: float) -> None:
         self.mux.rtt = seconds
 

@@ -32,8 +32,8 @@ from streamkit.wire.v2_message import (
 )
 from streamkit.wire.v2_stream import OPENING_UNITS, ReceiveStream, SendStream
 
-SLICE = 64 * 1024
-"""Data bytes per message."""
+MESSAGE_SIZE = 64 * 1024
+"""Data bytes per message, unless the tunnel's driver knows better."""
 
 _DATA = int(V2Type.DATA)
 _OF_THE_SESSION = frozenset((V2Type.HELLO, V2Type.DRAIN))
@@ -92,6 +92,8 @@ class V2Mux(ABC):
         when it can't know the session."""
         self.rtt = 0.0
         """The round trip as last measured, in seconds."""
+        self.message_size = MESSAGE_SIZE
+        """How many data bytes one message carries at the most."""
         self.stray_messages = 0
         """Messages of channels that do not live here: what crosses a reset, or nonsense."""
 
@@ -119,7 +121,7 @@ class V2Mux(ABC):
             self._waiting.discard(channel_id)
             channel = self._channels[channel_id]
             if channel.sending.has_turn:
-                found = _next_of(channel_id, channel)
+                found = _next_of(channel_id, channel, self.message_size)
                 if channel.sending.has_turn:
                     self._waiting.add(channel_id)
                     self._ready.append(channel_id)
@@ -355,13 +357,13 @@ class V2Mux(ABC):
             self._ready.append(channel_id)
 
 
-def _next_of(channel_id: int, channel: Directions) -> bytes:
+def _next_of(channel_id: int, channel: Directions, most: int) -> bytes:
     """The next message of a channel that has its turn."""
     sending = channel.sending
     if sending.sent == 0 and sending.opening is not None:
         sending.sent = OPENING_UNITS
         return sending.opening
     if sending.has_data:
-        return b"".join((channel.data_header, sending.take(SLICE)))
+        return b"".join((channel.data_header, sending.take(most)))
     sending.sent = sending.total
     return message(channel_id, V2Type.END, sending.end_reason)
