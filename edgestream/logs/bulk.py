@@ -39,7 +39,8 @@ class BulkFormatter:
         self._timestamps = timestamps
         self._stream = stream
         self._since_ns = since_ns
-        self._columns = timestamps or stream is not None or since_ns is not None
+        # Columns that a block is split into: content; time, content; time, stream, content.
+        self._width = 3 if stream is not None else 2 if timestamps or since_ns is not None else 1
         self._zone = b""
         self._limit = b""
         self._hour = b""
@@ -47,20 +48,24 @@ class BulkFormatter:
         self._any_header = self._hour_header = _FIRST
         self._odd = re.compile(rb"\n.*")
 
-    def format(self, block: bytes, records: int) -> bytes | None:
+    def format(self, block: bytes) -> bytes | None:
         """What a client sees of the block, or None where it has to be taken apart.
 
-        ``block`` is ``records`` whole lines, each with its newline. The first of them must begin a
-        line of output; then the record after the block does too.
+        ``block`` is whole lines, each with its newline. The first of them must begin a line of
+        output; then the record after the block does too.
         """
         first = _FIRST.match(block)
         if first is None:
             return None
-        header = self._header_for(first, block)
-        if self._columns:
-            return self._kept(header, first, block, records)
-        output, others = header.subn(b"\n", block[first.end() :])
-        return output if others == records - 1 else None
+        parts = self._header_for(first, block).split(block[first.end() : -1])
+        # A newline that was not matched is one in front of something else than a good record.
+        # (Looking for one in all parts together is faster than counting them.)
+        if b"\n" in b"".join(parts[:: self._width]):
+            return None
+        if self._width > 1:
+            return self._kept([b"\n" + first[1] + first[2], first[4]][: self._width - 1] + parts)
+        parts.append(b"")
+        return b"\n".join(parts)
 
     def odd_records(self, block: bytes) -> list[tuple[int, int]]:
         """Where the records lie that are not good for ``format`` along with the others."""
@@ -95,27 +100,18 @@ class BulkFormatter:
 
     def _compile(self, hour: bytes) -> re.Pattern[bytes]:
         """A newline and the header of the record behind it."""
-        # Where a block is split into columns, what lies outside the groups is dropped.
-        expression = rb"\n%b%b%b %b F "
-        if self._columns:
-            expression = rb"(\n%b%b)%b %b F " if self._stream is None else rb"(\n%b%b)%b (%b) F "
-        return re.compile(expression % self._header_parts(hour))
+        expression = (rb"\n%b%b%b %b F ", rb"(\n%b%b)%b %b F ", rb"(\n%b%b)%b (%b) F ")
+        return re.compile(expression[self._width - 1] % self._header_parts(hour))
 
     def _header_parts(self, hour: bytes) -> tuple[bytes, bytes, bytes, bytes]:
         return hour, _REST, re.escape(self._zone), _STREAM
 
-    def _kept(
-        self, header: re.Pattern[bytes], first: re.Match[bytes], block: bytes, records: int
-    ) -> bytes | None:
-        # Time, content, time, content, …; with the stream between them where that matters.
-        width = 2 if self._stream is None else 3
-        parts = [b"\n" + first[1] + first[2], first[4]][: width - 1]
-        parts += header.split(block[first.end() : -1])
-        if len(parts) != width * records:
-            return None
+    def _kept(self, parts: list[bytes]) -> bytes:
+        """The output for columns of times, streams where these matter, and contents."""
+        width = self._width
         times = [time.ljust(_TIME_WIDTH, b"0") for time in parts[0::width]]
         contents = parts[width - 1 :: width]
-        selectors = [True] * records
+        selectors = [True] * len(times)
         if self._stream is not None:
             selectors = [stream == self._stream for stream in parts[1::width]]
         if self._limit and min(times) < self._limit:
@@ -132,9 +128,11 @@ class BulkFormatter:
         if not contents:
             return b""
         if not self._timestamps:
-            return b"\n".join(contents) + b"\n"
+            return b"\n".join([*contents, b""])
         zone = b"Z " if self._zone[1:] == b"00:00" else self._zone + b" "
         parts = [zone] * (3 * len(times))
         parts[0::3] = times
         parts[2::3] = contents
-        return b"".join(parts)[1:] + b"\n"
+        parts[0] = parts[0][1:]
+        parts.append(b"\n")
+        return b"".join(parts)

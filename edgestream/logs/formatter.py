@@ -120,10 +120,12 @@ class LogFormatter:
     def _in_bulk(self, block: bytes, parts: list[bytes]) -> bool:
         if self._timestamps and not self._begins_line:
             return False
-        records = block.count(b"\n")
-        if self._records_left is not None and records > self._records_left:
-            return False
-        output = self._bulk.format(block, records)
+        records = 0
+        if self._records_left is not None:
+            records = block.count(b"\n")
+            if records > self._records_left:
+                return False
+        output = self._bulk.format(block)
         if output is None:
             return False
         self._count(records)

@@ -184,6 +184,17 @@ async def test_rotation(log: Path, follow: Follow, container: Container) -> None
     await followed.until_end(lines(1, 8))
 
 
+async def test_late_lines_come_before_the_switch(log: Path, follow: Follow) -> None:
+    write(log, records(1, 2))
+    followed = await follow()
+    await followed.until(lines(1, 2))
+    with mock.patch("edgestream.logs.follow.ROTATION_PAUSE", 0.3):
+        old = rotate(log, "20240501-100000")
+        write(log, records(4, 5))
+        asyncio.get_running_loop().call_later(0.03, append, old, records(3, 3))
+        await followed.until(lines(1, 5))
+
+
 async def test_line_that_spans_a_rotation(log: Path, follow: Follow) -> None:
     write(log, record(1, "one ", tag="P"))
     followed = await follow(timestamps=True)

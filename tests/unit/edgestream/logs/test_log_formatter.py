@@ -37,7 +37,7 @@ def test_bulk_takes_full_records(timestamps: bool, repeats: int) -> None:
     )
     formats = bulk(timestamps=timestamps)
     for _ in range(repeats):  # the second time the hour is known
-        assert formats.format(block, 60) == shown
+        assert formats.format(block) == shown
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_bulk_leaves_all_others(odd: bytes, timestamps: bool, position: int) -> 
     block.insert(position, odd + b"\n")
     formats = bulk(timestamps=timestamps)
     for _ in range(3):
-        assert formats.format(b"".join(block), 3) is None
+        assert formats.format(b"".join(block)) is None
 
 
 @pytest.mark.parametrize(
@@ -75,13 +75,13 @@ def test_bulk_leaves_all_others(odd: bytes, timestamps: bool, position: int) -> 
 )
 def test_bulk_knows_the_calendar(date: bytes) -> None:
     block = date + b"T23:59:59.999Z stdout F x\n"
-    assert bulk().format(block * 2, 2) == b"x\nx\n"
+    assert bulk().format(block * 2) == b"x\nx\n"
     assert parse_stamp(block.split(b" ")[0]) is not None
 
 
 def test_bulk_content_that_looks_like_a_record() -> None:
     block = (T + b" stdout F " + T + b" stdout F x\n") * 2
-    assert bulk().format(block, 2) == (T + b" stdout F x\n") * 2
+    assert bulk().format(block) == (T + b" stdout F x\n") * 2
 
 
 def test_bulk_filters() -> None:
@@ -90,19 +90,19 @@ def test_bulk_filters() -> None:
     )
     limit = parse_stamp(b"2024-05-01T08:00:03.1Z")
     assert limit is not None
-    assert bulk(since_ns=limit.ns).format(block, 6) == b"3\n4\n5\n"
-    assert bulk(since_ns=limit.ns + 1).format(block, 6) == b"4\n5\n"
-    assert bulk(since_ns=-(10**30)).format(block, 6) == b"0\n1\n2\n3\n4\n5\n"
-    assert bulk(since_ns=10**30).format(block, 6) == b""
-    assert bulk(stream=b"stderr").format(block, 6) == b"1\n3\n5\n"
+    assert bulk(since_ns=limit.ns).format(block) == b"3\n4\n5\n"
+    assert bulk(since_ns=limit.ns + 1).format(block) == b"4\n5\n"
+    assert bulk(since_ns=-(10**30)).format(block) == b"0\n1\n2\n3\n4\n5\n"
+    assert bulk(since_ns=10**30).format(block) == b""
+    assert bulk(stream=b"stderr").format(block) == b"1\n3\n5\n"
     shown = b"2024-05-01T10:00:04.100000000+02:00 4\n"
     formats = bulk(stream=b"stdout", since_ns=limit.ns, timestamps=True)
-    assert formats.format(block, 6) == shown
+    assert formats.format(block) == shown
 
 
 def test_bulk_zero_offset_is_shown_as_z() -> None:
     block = (T.replace(b"Z", b"+00:00") + b" stdout F x\n") * 2
-    assert bulk(timestamps=True).format(block, 2) == (SHOWN + b" x\n") * 2
+    assert bulk(timestamps=True).format(block) == (SHOWN + b" x\n") * 2
 
 
 def test_bulk_across_hours() -> None:
@@ -111,7 +111,7 @@ def test_bulk_across_hours() -> None:
 
     formats = bulk()
     for hours in ([1, 1], [1, 2], [2, 3, 2], [4, 4], *[[5, 5]] * 20, [5, 6], [5, 5], [6, 5, 6]):
-        output = formats.format(block(hours), len(hours))
+        output = formats.format(block(hours))
         # An hour that lasted for long has an expression of its own, which refuses all others.
         assert output in (b"".join(b"%d\n" % hour for hour in hours), None)
         assert output is not None or hours == [5, 6, 5]
@@ -125,7 +125,7 @@ def test_odd_records_among_good_ones() -> None:
     assert formats.feed(block) == b"xa\na\na\nb\na\n"
     assert formats.feed(block) == b"xa\na\na\nb\na\n"
     found = bulk()
-    found.format(good, 1)
+    found.format(good)
     spans = [block[begin:end] for begin, end in found.odd_records(block)]
     assert spans == [odd[0], odd[1] + odd[2], odd[3]]
 
