@@ -97,13 +97,13 @@ class ProcFs:
     def machine(self) -> Machine:
         """The node's equipment."""
         memory = self.memory()
-        lines = (line.split() for line in read_text(self._root / "partitions").splitlines())
+        rows = (line.split() for line in read_text(self._root / "partitions").splitlines()[1:])
         return Machine(
             boot_id=read_text(self._root / "sys" / "kernel" / "random" / "boot_id").strip(),
             cpu_count=sum(name.startswith("cpu") and name != "cpu" for name in self._stat()),
             memory=memory.get("MemTotal"),
             swap=memory.get("SwapTotal"),
-            devices={f"{row[0]}:{row[1]}": f"/dev/{row[3]}" for row in lines if len(row) == 4},
+            devices={f"{row[0]}:{row[1]}": f"/dev/{row[3]}" for row in rows if len(row) == 4},
         )
 
     def _stat(self) -> Mapping[str, list[str]]:
