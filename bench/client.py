@@ -80,6 +80,11 @@ def download(port: int, context: ssl.SSLContext, size: int) -> float:
     return seconds
 
 
+def download_for(port: int, pki: Path, size: int) -> None:
+    """A download for a process of its own."""
+    download(port, client_context(pki), size)
+
+
 def upload(port: int, context: ssl.SSLContext, size: int) -> float:
     """Seconds until the container's side has taken that many bytes of stdin."""
     connection = Connection(port, context)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.client import Connection, client_context, head_of
 from streamkit.pki.issue import issue_all
 
 TICK = os.sysconf("SC_CLK_TCK")
@@ -50,6 +51,17 @@ class Bench:
     edge: Process
     relay: Process
 
+    @contextlib.contextmanager
+    def stalled_log(self) -> Iterator[None]:
+        """A client that asks for a large log and reads nothing."""
+        connection = Connection(self.stream_port, client_context(self.pki))
+        connection.send(head_of("GET", "/containerLogs/bench/500000000/c"))
+        connection.read_head()
+        try:
+            yield
+        finally:
+            connection.close()
+
 
 def free_port() -> int:
     """A port that nobody has at the moment."""
@@ -83,7 +95,7 @@ def running(directory: Path) -> Iterator[Bench]:
         haproxy = start("haproxy", "-db", "-f", str(haproxy_file))
         for port in (stream, tunnel, relay, origin):
             _wait_for(port)
-        edge = start(sys.executable, "-m", "bench.scripted", str(edge_file), *sys.argv[1:2])
+        edge = start(sys.executable, "-m", "bench.scripted", str(edge_file))
         yield Bench(pki, stream, tunnel, relay, cloud, edge, haproxy)
 
 

@@ -119,6 +119,7 @@ class V2Session(Session):
 
     def attach(self) -> None:
         self.mux.attach()
+        self.mux.rtt = 0.0
         self.output_ready()
 
     def detach(self) -> None:
@@ -128,7 +129,9 @@ class V2Session(Session):
         self.mux.message_size = size
 
     def round_trip_measured(self, seconds: float) -> None:
-        self.mux.rtt = seconds
+        # The least of a tunnel's life: what a busy link adds is queueing, which a larger window
+        # would only make longer.
+        self.mux.rtt = min(seconds, self.mux.rtt or seconds)
 
     def next_message(self) -> bytes | None:
         message = self.mux.next_message()

@@ -15,7 +15,7 @@ from streamkit.errors import (
 from streamkit.wire.events import Drained, Ended, Headed, Opened, Received, WasReset
 from streamkit.wire.exchange import RequestHead, ResponseHead
 from streamkit.wire.message import decode_message, encode_message
-from streamkit.wire.v2 import SLICE, V2Mux, V2Settings
+from streamkit.wire.v2 import MESSAGE_SIZE, V2Mux, V2Settings
 from streamkit.wire.v2_message import Hello, V2Type, decode_hello, encode_hello, encode_window
 from tests.unit.streamkit.wire.v2_link import (
     GET,
@@ -310,13 +310,13 @@ def test_a_drain_is_passed_on() -> None:
 
 
 def test_control_goes_first_and_data_takes_turns() -> None:
-    settings = V2Settings(window=10 * SLICE, max_window=10 * SLICE)
+    settings = V2Settings(window=10 * MESSAGE_SIZE, max_window=10 * MESSAGE_SIZE)
     link = LongLink(rate=1e12, delay=0, settings=settings)
     for _ in range(2):
         link.step()
     ids = [link.cloud.open(GET) for _ in range(3)]
     for channel_id in ids:
-        link.cloud.send_data(channel_id, bytes(2 * SLICE))
+        link.cloud.send_data(channel_id, bytes(2 * MESSAGE_SIZE))
     link.cloud.send_drain("x")
     order = [(channel_id, kind) for channel_id, kind, _ in sent(link.cloud)]
     assert order == [
@@ -354,8 +354,8 @@ def download(link: LongLink, seconds: float, *, consumes: Callable[[int], bool])
     received, second = 0, 0
     is_headed = False
     while link.now < seconds and (events := link.step()) is not None:
-        if is_headed and link.edge.backlog(channel_id) < 4 * SLICE:
-            link.edge.send_data(channel_id, bytes(4 * SLICE))
+        if is_headed and link.edge.backlog(channel_id) < 4 * MESSAGE_SIZE:
+            link.edge.send_data(channel_id, bytes(4 * MESSAGE_SIZE))
         for event in events:
             if isinstance(event, Opened):
                 link.edge.send_head(channel_id, HEAD)

@@ -1,0 +1,124 @@
+"""What is measured, and how each figure is made."""
+
+import multiprocessing
+import ssl
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from bench.client import (
+    client_context,
+    download,
+    download_for,
+    echo,
+    echo_sessions,
+    short_logs,
+    upload,
+)
+from bench.idle import hold_tunnels
+from bench.services import Bench, Process
+from streamkit.pki.issue import issue_all
+
+GB = 1e9
+BULK = 512 * 1024 * 1024
+ECHO_ROUNDS = 2000
+SESSIONS = 200
+SESSION_ROUNDS = 30_000
+SHORT_REQUESTS = 1000
+TUNNELS = 500
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of one run."""
+
+    name: str
+    value: float
+    unit: str
+
+
+def all_cases(bench: Bench) -> Iterator[Figure]:
+    """One run of everything, the relay beside ours."""
+    context = client_context(bench.pki)
+    yield from _side("relay", bench.relay_port, context, {"relay": bench.relay})
+    ours = {"cloud": bench.cloud, "edge": bench.edge}
+    yield from _side("ours", bench.stream_port, context, ours)
+    yield from _beside_bulk(bench)
+    rate = short_logs(bench.stream_port, context, SHORT_REQUESTS)
+    yield Figure("logs of one line, one connection", rate, "requests/s")
+    yield from _idle(bench)
+
+
+def _side(
+    side: str, port: int, context: ssl.SSLContext, processes: dict[str, Process]
+) -> Iterator[Figure]:
+    """What both paths are asked for."""
+    eight = partial(_together, 8, partial(download, port, context, BULK // 8))
+    for what, move in (
+        ("log download", partial(download, port, context, BULK)),
+        ("exec upload", partial(upload, port, context, BULK)),
+        ("log download of 8 streams", eight),
+    ):
+        yield from _bulk(f"{what}, {side}", processes, move)
+    yield from _latency(f"echo of 64 bytes, {side}", echo(port, context, 64, ECHO_ROUNDS))
+    rate = echo_sessions(port, context, SESSIONS, SESSION_ROUNDS)
+    yield Figure(f"echoes of {SESSIONS} sessions, {side}", rate, "round trips/s")
+
+
+def _bulk(name: str, processes: dict[str, Process], run: Callable[[], float]) -> Iterator[Figure]:
+    before = {key: process.usage().cpu for key, process in processes.items()}
+    seconds = run()
+    yield Figure(name, BULK / 1e6 / seconds, "MB/s")
+    for key, process in processes.items():
+        used = (process.usage().cpu - before[key]) / (BULK / GB)
+        yield Figure(f"{name}, CPU of {key}", used, "s/GB")
+
+
+def _together(count: int, run: Callable[[], object]) -> float:
+    threads = [threading.Thread(target=run) for _ in range(count)]
+    began = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return time.perf_counter() - began
+
+
+def _latency(name: str, seconds: list[float]) -> Iterator[Figure]:
+    seconds.sort()
+    yield Figure(f"{name}, p50", statistics.median(seconds) * 1e3, "ms")
+    yield Figure(f"{name}, p99", seconds[int(len(seconds) * 0.99)] * 1e3, "ms")
+
+
+def _beside_bulk(bench: Bench) -> Iterator[Figure]:
+    """Echoes on a tunnel that a log download saturates, and on one whose log nobody reads."""
+    context = client_context(bench.pki)
+    port = bench.stream_port
+    # A process of its own: a thread of this one would hold up the echoes it is compared with.
+    bulk = multiprocessing.get_context("spawn").Process(
+        target=download_for, args=(port, bench.pki, 8 * BULK), daemon=True
+    )
+    bulk.start()
+    time.sleep(2)
+    seconds = echo(port, context, 64, ECHO_ROUNDS // 4)
+    bulk.terminate()
+    bulk.join()
+    yield from _latency("echo of 64 bytes beside a saturated log, ours", seconds)
+    with bench.stalled_log():
+        seconds = echo(port, context, 64, ECHO_ROUNDS)
+        yield from _latency("echo of 64 bytes beside a stalled log, ours", seconds)
+
+
+def _idle(bench: Bench) -> Iterator[Figure]:
+    names = [f"idle-{number}" for number in range(TUNNELS)]
+    issue_all(Path(bench.pki), nodes=names)
+    hold_tunnels(bench.tunnel_port, bench.pki, names[:50], lambda: None)
+    before = bench.cloud.usage()
+    rate, held = hold_tunnels(bench.tunnel_port, bench.pki, names, bench.cloud.usage)
+    yield Figure("idle tunnels, connects", rate, "per s")
+    yield Figure("idle tunnels, memory each", (held.rss - before.rss) / TUNNELS / 1024, "KiB")
+    yield Figure("idle tunnels, CPU per connect", (held.cpu - before.cpu) / TUNNELS * 1e3, "ms")
