@@ -43,6 +43,7 @@ class CloudService:
         deadlines = settings.deadlines
         self.registry = Registry()
         self._close_deadline = deadlines.close
+        self._drain_deadline = deadlines.drain
         self._api = _kube_api(config)
         self._pods = PodDirectory(self._api, deadline=deadlines.lookup) if self._api else None
         self._streams = StreamServer(
@@ -122,6 +123,8 @@ class CloudService:
                 finally:
                     for listener in listeners:
                         listener.cancel()
+                    self._tunnels.drain()
+                    await self._streams.finish(within=self._drain_deadline)
                     # First the sessions, then the connections: so callers still hear why.
                     self._tunnels.close()
                     await self._streams.drain(within=self._close_deadline)

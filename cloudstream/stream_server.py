@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Coroutine, Iterator
 from typing import Any
+from urllib.parse import parse_qs
 
 from cloudstream.callers import Callers
 from cloudstream.config import CloudDeadlines, CloudLimits
@@ -12,8 +14,10 @@ from cloudstream.node_session import NodeSession
 from cloudstream.relay import Relay
 from cloudstream.router import Router
 from cloudstream.stream_connection import StreamConnection
-from streamkit.errors import LocalProtocolError, TooManyRequests
+from streamkit.errors import Draining, LocalProtocolError, TooManyRequests
 from streamkit.wire.exchange import RequestHead
+
+log = logging.getLogger(__name__)
 
 
 class StreamServer:
@@ -29,6 +33,8 @@ class StreamServer:
         self._group: asyncio.TaskGroup | None = None
         self._connections: set[StreamConnection] = set()
         self._opening = 0
+        self._finite: set[asyncio.Task[None] | None] = set()
+        self._is_draining = False
 
     async def run(self) -> None:
         """Hold the requests' tasks until cancelled; then end every connection."""
@@ -39,6 +45,16 @@ class StreamServer:
                 self._group = None
                 for connection in tuple(self._connections):
                     connection.close()
+
+    async def finish(self, *, within: float) -> None:
+        """Refuse new requests, and wait for those that end by themselves.
+
+        Takes ``within`` seconds at most. Upgraded streams and followed logs are not waited for.
+        """
+        self._is_draining = True
+        if tasks := [task for task in self._finite if task]:
+            log.info("waiting for %d requests to be answered", len(tasks))
+            await asyncio.wait(tasks, timeout=within)
 
     async def drain(self, *, within: float) -> None:
         """Wait until every connection is over, each when its request has been answered.
@@ -64,6 +80,19 @@ class StreamServer:
         self, connection: StreamConnection, request: RequestHead, subject: Subject, relay: Relay
     ) -> None:
         self._callers.check(connection.peercert)
+        if self._is_draining:
+            raise Draining("the cloud service is stopping")
+        task = asyncio.current_task()
+        if _is_finite(request):
+            self._finite.add(task)
+        try:
+            await self._serve_admitted(connection, request, subject, relay)
+        finally:
+            self._finite.discard(task)
+
+    async def _serve_admitted(
+        self, connection: StreamConnection, request: RequestHead, subject: Subject, relay: Relay
+    ) -> None:
         with self._opens():
             node = await self._router.find(request, subject, connection.dialled)
             relay.keeps_not_found = self._router.can_ask_again(subject)
@@ -103,3 +132,9 @@ class StreamServer:
             work.close()
             raise LocalProtocolError("the stream server does not run")
         return self._group.create_task(work, name=name)
+
+
+def _is_finite(request: RequestHead) -> bool:
+    """Whether the answer ends by itself, without the caller or the container ending it."""
+    follows = parse_qs(request.query).get("follow", ["false"])[0].lower()
+    return not request.is_upgrade and follows in ("false", "0")

@@ -7,6 +7,7 @@ KubeEdge issues them); the headers only have to agree.
 import asyncio
 import contextlib
 import logging
+import math
 import secrets
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -36,6 +37,10 @@ log = logging.getLogger(__name__)
 CONNECT_PATH = "/v1/kubeedge/connect"
 NODE_NAME_HEADER = "SessionHostNameOverride"
 NODE_IP_HEADER = "SessionInternalIP"
+CLOSED_GRACE = 0.9
+"""Seconds that an edge has to come back after its connection was closed without a word. Either it
+was killed, and its sessions are over; or somebody in between has closed, and it dials at once."""
+
 _NODE_PREFIX = "system:node:"
 _NODE_GROUP = "system:nodes"
 
@@ -60,6 +65,12 @@ class TunnelServer:
     def connection(self) -> asyncio.BaseProtocol:
         """The protocol of a connection that has just been accepted."""
         return tunnel_protocol(self._admit, self._socket_limits)
+
+    def drain(self) -> None:
+        """Tell every edge of ours that the service is about to stop; what runs goes on."""
+        for node in self._registry.nodes():
+            if isinstance(node.session, V2CloudSession):
+                node.session.drain("the cloud service is stopping")
 
     def close(self) -> None:
         """Tell every edge that the service shuts down, and end its session."""
@@ -95,7 +106,8 @@ class TunnelServer:
         def closed(tunnel: EdgeTunnel, error: StreamError, will_return: bool) -> None:
             log.info('node "%s" is disconnected: %s', name, error)
             if node:
-                node.detach(tunnel, error, will_return=will_return)
+                within = CLOSED_GRACE if tunnel.was_closed else math.inf
+                node.detach(tunnel, error, will_return=will_return, within=within)
 
         return Admission(opened, closed, subprotocol)
 

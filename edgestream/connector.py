@@ -128,7 +128,13 @@ class Connector:
         if self._session is None or self._session.can_resume != speaks_v2:
             self._end_session(TunnelClosed("the cloud speaks another protocol version now"))
             self._session = self._sessions.v2() if speaks_v2 else self._sessions.v1()
+            self._session.drained = self._cloud_drains
         return self._session
+
+    def _cloud_drains(self, sentence: str) -> None:
+        # The tunnel stays for what runs; its end must not be taken for a fault of the network.
+        log.info("the cloud drains: %s", sentence)
+        self._delays.reset()
 
     def _tunnel_ended(self, session: Session, error: StreamError) -> None:
         # A cloud that keeps nothing, or that has not yet named the session, can't resume it.

@@ -258,6 +258,15 @@ class LookupFailed(RouteError):
     reason = "ServiceUnavailable"
 
 
+class Draining(RouteError):
+    """The service stops, and takes no new requests."""
+
+    code = "KS4011"
+    http_status = 503
+    reason = "ServiceUnavailable"
+    default_hint = "try again: another replica, or the restarted service, will answer"
+
+
 # -- KS5: backend ------------------------------------------------------------------------------
 
 
@@ -340,6 +349,12 @@ class PortInUse(ConfigError):
     """A listening address is taken, or may not be bound."""
 
     code = "KS7002"
+
+
+class PacketFilterError(ConfigError):
+    """The host's packet filter can't be read, or not be changed as it should be."""
+
+    code = "KS7003"
 
 
 def error_of(code: str, sentence: str) -> StreamError:
