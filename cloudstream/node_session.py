@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -59,14 +60,24 @@ class NodeSession:
             self.session.detach()
             older.close(TunnelReplaced(f'a newer tunnel of node "{self.name}" took over'))
 
-    def detach(self, tunnel: TunnelHandle, error: StreamError, *, will_return: bool) -> None:
-        """The tunnel is gone. The session waits, or ends where nothing can come back for it."""
+    def detach(
+        self,
+        tunnel: TunnelHandle,
+        error: StreamError,
+        *,
+        will_return: bool,
+        within: float = math.inf,
+    ) -> None:
+        """The tunnel is gone. The session waits, or ends where nothing can come back for it.
+
+        It waits for the shortest of our time limit, the edge's, and ``within`` seconds.
+        """
         if self._tunnel is not tunnel:
             return
         self._tunnel = None
         self.session.detach()
         # An edge that keeps nothing, or has never heard the session's name, can't come back for it.
-        seconds = min(self._resume_timeout, self.session.peer_resume_timeout)
+        seconds = min(self._resume_timeout, self.session.peer_resume_timeout, within)
         if not will_return or seconds <= 0:
             self.close(error)
             return

@@ -113,6 +113,8 @@ class EdgeTunnel(TunnelSocket):
     def __init__(self, admission: Admission, limits: SocketLimits) -> None:
         super().__init__(limits)
         self._admission = admission
+        self.was_closed = False
+        """Whether the connection ended in good order, and without a word of the edge's."""
 
     def close(self, error: StreamError) -> None:
         """End the tunnel and its session, and tell the edge why. Idempotent."""
@@ -133,6 +135,6 @@ class EdgeTunnel(TunnelSocket):
         return error, code in (CloseCode.HEARTBEAT, CloseCode.DRAINING)
 
     def lost(self) -> tuple[StreamError, bool]:
-        # A process that was killed or restarted ends its connections with a FIN, a link does not.
+        self.was_closed = not self.was_cut
         how = "broke" if self.was_cut else "was closed by the edge's host"
-        return TunnelClosed(f"the edge's connection {how}"), self.was_cut
+        return TunnelClosed(f"the edge's connection {how}"), True

@@ -45,7 +45,7 @@ def _absolute_path(text: str) -> str:
 class Backoff(Section):
     """The pause between two attempts to reach the cloud, in seconds; it grows, with jitter."""
 
-    initial: Seconds = 0.5
+    initial: Seconds = 0.3
     maximum: Seconds = 15.0
 
     @model_validator(mode="after")
@@ -277,7 +277,7 @@ edgestream:
   serverName: ""                  # name in the cloud's certificate; "" = the host of server
   nodeLogs: ""                    # a directory to serve at /logs/, such as /var/log; "" = none
   backoff:                        # seconds between two attempts to reach the cloud, with jitter
-    initial: 0.5
+    initial: 0.3
     maximum: 15
   deadlines:                      # seconds
     heartbeat: 5                  # between two signs of life that the edge sends

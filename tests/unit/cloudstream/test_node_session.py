@@ -112,14 +112,16 @@ async def test_a_v1_session_ends_with_its_tunnel() -> None:
     assert (made.ended, made.handler.errors) == ([made.node], [BROKEN])
 
 
-@pytest.mark.parametrize(("resume_timeout", "peer"), [(0.01, 30), (30, 0.01)])
+@pytest.mark.parametrize(
+    ("resume_timeout", "peer", "within"), [(0.01, 30, 30), (30, 0.01, 30), (30, 30, 0.01)]
+)
 async def test_it_is_kept_for_as_long_as_both_sides_keep_it(
-    resume_timeout: float, peer: float
+    resume_timeout: float, peer: float, within: float
 ) -> None:
     made = Node(resume_timeout=resume_timeout, peer=peer)
     tunnel = made.attach()
     made.open()
-    made.node.detach(tunnel, BROKEN, will_return=True)
+    made.node.detach(tunnel, BROKEN, will_return=True, within=within)
     async with asyncio.timeout(10):
         await made.is_over.wait()
     (error,) = made.handler.errors
