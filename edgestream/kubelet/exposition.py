@@ -49,8 +49,10 @@ def page(families: Iterable[Family]) -> bytes:
 
 def go_float(value: float) -> str:
     """The shortest digits that tell a finite number apart, arranged as by Go's ``%g``."""
+    if not value:
+        return "0"
     number = Decimal(repr(float(value))).normalize()
-    power = number.adjusted() if number else 0
+    power = number.adjusted()
     if -4 <= power < 6:
         return f"{number:f}"
     return f"{number.scaleb(-power).normalize():f}e{power:+03d}"

@@ -2,6 +2,9 @@
 
 import os
 import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
@@ -15,20 +18,49 @@ _UNESCAPED = "$&+,/:;=@-_.~"
 
 
 class _Opened:
-    """Something open for reading.
+    """Something open for reading, to be closed by whoever asked for it.
 
-    It is closed when nobody refers to it any more: a thread may still read from it when the request
-    it is for has been dropped.
+    A thread may still read from it when the request it is for has been dropped: then it is closed
+    as soon as that has ended.
     """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._status = os.fstat(descriptor)
+        self._lock = threading.Lock()
+        self._holders = 1  # whoever asked for it
+        self._is_given_up = False
         self.modified = datetime.fromtimestamp(int(self._status.st_mtime), UTC)
         """When it was changed last, in whole seconds."""
 
     def __del__(self) -> None:
-        os.close(self._descriptor)
+        self.close()  # nobody may have been left to take it when it was opened
+
+    def close(self) -> None:
+        """Let go of it. Idempotent, and never blocks."""
+        if not self._is_given_up:
+            self._is_given_up = True
+            self._release()
+
+    def _release(self) -> None:
+        with self._lock:
+            self._holders -= 1
+            if not self._holders:
+                os.close(self._descriptor)
+
+    @contextmanager
+    def _reading(self) -> Iterator[int]:
+        """The descriptor, for as long as the context lasts; failures become KubeletAnswers."""
+        with self._lock:
+            if not self._holders:
+                raise _failure(OSError())
+            self._holders += 1
+        try:
+            yield self._descriptor
+        except OSError as error:
+            raise _failure(error) from error
+        finally:
+            self._release()
 
 
 class NodeFile(_Opened):
@@ -42,16 +74,11 @@ class NodeFile(_Opened):
     def read(self, start: int, length: int) -> bytes:
         """These bytes, fewer at the end of the file only. Raises a KubeletAnswer on failure."""
         pieces = []
-        while length and (piece := self._read(start, length)):
-            pieces.append(piece)
-            start, length = start + len(piece), length - len(piece)
+        with self._reading() as descriptor:
+            while length and (piece := os.pread(descriptor, length, start)):
+                pieces.append(piece)
+                start, length = start + len(piece), length - len(piece)
         return b"".join(pieces)
-
-    def _read(self, start: int, length: int) -> bytes:
-        try:
-            return os.pread(self._descriptor, length, start)
-        except OSError as error:
-            raise _failure(error) from error
 
 
 class NodeDirectory(_Opened):
@@ -59,14 +86,11 @@ class NodeDirectory(_Opened):
 
     def page(self) -> bytes:
         """Links to all that is in it, by name. Raises a KubeletAnswer on failure."""
-        try:
-            with os.scandir(self._descriptor) as entries:
-                names = sorted(
-                    f"{each.name}/" if each.is_dir(follow_symlinks=False) else each.name
-                    for each in entries
-                )
-        except OSError as error:
-            raise _failure(error) from error
+        with self._reading() as descriptor, os.scandir(descriptor) as entries:
+            names = sorted(
+                f"{each.name}/" if each.is_dir(follow_symlinks=False) else each.name
+                for each in entries
+            )
         links = "".join(f'<a href="{_address(name)}">{escape(name)}</a>\n' for name in names)
         return f"{_PAGE_BEGIN}{links}{_PAGE_END}".encode(errors="replace")
 

@@ -37,9 +37,15 @@ class NodeLogs:
         """
         if self._directory is None:
             raise KubeletAnswer(405, "logs endpoint is disabled.\n", headers=UNSNIFFED_TEXT)
-        path, request = parameters.get("path", ""), exchange.request
+        path = parameters.get("path", "")
         found = await self._threads.run(open_below, self._directory, path)
-        is_directory = isinstance(found, NodeDirectory)
+        try:
+            await self._answer(exchange, path, found)
+        finally:
+            found.close()
+
+    async def _answer(self, exchange: Exchange, path: str, found: NodeFile | NodeDirectory) -> None:
+        request, is_directory = exchange.request, isinstance(found, NodeDirectory)
         if request.path.endswith("/") != is_directory:
             place = f"/logs/{path}".rstrip("/")
             raise moved(request, f"{place}/" if is_directory else place)

@@ -25,6 +25,8 @@ ROUTER = Router(
         Route("containerLogs", ((*POD, "container"),), ("GET",), logs),
         Route("exec", ((*POD, "container"), (*POD, "uid", "container")), ("GET", "POST"), execute),
         Route("healthz", ((), ("check",)), (), health),
+        Route("logs", ((), ("*path",)), ("GET",), logs),
+        Route("debug", (("kind", "*rest"),), (), health),
     ]
 )
 
@@ -41,6 +43,11 @@ ROUTER = Router(
         ("GET", "/exec/ns/p/u/c", execute, ("ns", "p", "u", "c")),
         ("PUT", "/healthz", health, ()),
         ("GET", "/healthz/ping?verbose", health, ("ping",)),
+        ("GET", "/logs/", logs, ()),
+        ("GET", "/logs/a", logs, ("a",)),
+        ("GET", "/logs/a/b%2Fc/", logs, ("a/b/c",)),
+        ("GET", "/debug/a/b", health, ("a", "b")),
+        ("GET", "/debug/a/b/c", health, ("a", "b/c")),
     ],
 )
 def test_finds(method: str, target: str, handler: object, parameters: tuple[str, ...]) -> None:
@@ -66,6 +73,7 @@ def allow(methods: str) -> Headers:
         ("GET", "/execute/ns/p/c", 404, "404 page not found\n", UNSNIFFED_TEXT),
         ("GET", "/exec", 404, "404: Page Not Found", PLAIN_TEXT),
         ("GET", "/exec/ns/p", 404, "404: Page Not Found", PLAIN_TEXT),
+        ("GET", "/debug/a", 404, "404: Page Not Found", PLAIN_TEXT),
         ("GET", "/containerLogs/ns/p/u/c", 404, "404: Page Not Found", PLAIN_TEXT),
         ("POST", "/containerLogs/ns/p/c", 405, "405: Method Not Allowed", allow("GET")),
         ("HEAD", "/exec/ns/p/c", 405, "405: Method Not Allowed", allow("GET, POST")),
