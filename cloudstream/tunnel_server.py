@@ -116,8 +116,9 @@ class TunnelServer:
         node = self._registry.find(name)
         if node is None or not isinstance(node.session, V2CloudSession):
             return None
-        is_same = secrets.compare_digest(node.session.token.encode(), token.encode())
-        return node if is_same else None
+        # A header may hold bytes that are no text.
+        asked = token.encode(errors="surrogateescape")
+        return node if secrets.compare_digest(node.session.token.encode(), asked) else None
 
     def _new_session(self, name: str, subprotocol: str) -> NodeSession:
         session: CloudSession

@@ -49,8 +49,10 @@ class RawWebSocket:
 class RawServer:
     """Answers upgrades, or refuses them, and hands out the connections."""
 
-    def __init__(self, refusal: bytes) -> None:
+    def __init__(self, refusal: bytes, subprotocol: bytes) -> None:
         self.port = 0
+        self.subprotocol = subprotocol
+        """The one to choose; empty for none."""
         self.refusal = refusal
         """Status and phrase to refuse with; empty to accept."""
         self._connections: asyncio.Queue[RawWebSocket] = asyncio.Queue()
@@ -80,9 +82,10 @@ class RawServer:
             writer.close()
             return
         accept = b64encode(sha1(headers["sec-websocket-key"].encode() + _GUID).digest())
+        chosen = b"Sec-WebSocket-Protocol: %s\r\n" % self.subprotocol if self.subprotocol else b""
         writer.write(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Accept: %s\r\n\r\n" % accept
+            b"%sSec-WebSocket-Accept: %s\r\n\r\n" % (chosen, accept)
         )
         raw = RawWebSocket(first.split(" ")[1], headers, reader, writer)
         self._open.add(raw)
@@ -96,10 +99,10 @@ class RawServer:
 
 @contextlib.asynccontextmanager
 async def raw_server(
-    *, refusal: bytes = b"", context: ssl.SSLContext | None = None
+    *, refusal: bytes = b"", context: ssl.SSLContext | None = None, subprotocol: bytes = b""
 ) -> AsyncIterator[RawServer]:
     """A server on a free port for the length of the block."""
-    raw = RawServer(refusal)
+    raw = RawServer(refusal, subprotocol)
     server = await asyncio.start_server(raw.serve, "127.0.0.1", 0, ssl=context)
     raw.port = server.sockets[0].getsockname()[1]
     try:
