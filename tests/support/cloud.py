@@ -21,6 +21,8 @@ class Cloud:
 
     service: CloudService
     pki: Path
+    task: asyncio.Task[None]
+    """The service's own; cancelling it stops the service."""
 
     @property
     def stream_port(self) -> int:
@@ -74,7 +76,7 @@ async def running_cloud(
     )
     task = asyncio.create_task(service.run())
     try:
-        yield Cloud(service, pki)
+        yield Cloud(service, pki, task)
     finally:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -44,6 +44,8 @@ async def connected_edge(
     node_ip: str = "127.0.0.1",
     port: int = 0,
     resume_timeout: float = 30,
+    heartbeat: float = 5,
+    silence: float = 15,
 ) -> AsyncIterator[ScriptedKubelet]:
     """An edge node that is connected when the block begins."""
     kubelet = ScriptedKubelet(serve)
@@ -54,8 +56,8 @@ async def connected_edge(
         node_name=node,
         node_ip=node_ip,
         handshake=10,
-        heartbeat=5,
-        silence=15,
+        heartbeat=heartbeat,
+        silence=silence,
         write=15,
         close=5,
         max_message=2 << 20,

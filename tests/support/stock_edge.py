@@ -129,14 +129,16 @@ class StockEdge:
         """Take what the cloud sends until the tunnel ends."""
         try:
             async with asyncio.TaskGroup() as group:
-                while not self.is_closed:
-                    await self._take(await read_frame(self._reader), group)
+                try:
+                    while not self.is_closed:
+                        await self._take(await read_frame(self._reader), group)
+                finally:
+                    self.is_closed = True
+                    for _, task in tuple(self._calls.values()):
+                        task.cancel()
         except* (asyncio.IncompleteReadError, OSError):
             pass
         finally:
-            self.is_closed = True
-            for _, task in self._calls.values():
-                task.cancel()
             self.abort()
 
     async def _take(self, received: Frame, group: asyncio.TaskGroup) -> None:
@@ -180,12 +182,12 @@ class StockEdge:
             await self._kubelet(call)
         except OSError:
             # The real one logs this and forgets the request: nothing is sent.
-            self._calls.pop(call.channel_id)
             return
         except asyncio.CancelledError:
             if self.is_closed:
                 raise
-        self._calls.pop(call.channel_id)
+        finally:
+            self._calls.pop(call.channel_id, None)
         self.send(call.channel_id, MessageType.REMOVE_CONNECT)
 
     async def _data(self, channel_id: int, data: bytes) -> None:

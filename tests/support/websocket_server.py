@@ -41,7 +41,7 @@ class RawWebSocket:
 
     def abort(self) -> None:
         """Reset the connection."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 

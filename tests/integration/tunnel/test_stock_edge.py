@@ -32,7 +32,7 @@ REMOVE = MessageType.REMOVE_CONNECT
 
 @pytest.fixture
 async def cloud(tmp_path: Path) -> AsyncIterator[Cloud]:
-    settings = CloudSettings(bind_address="127.0.0.1")
+    settings = CloudSettings(bind_address="127.0.0.1", deadlines=CloudDeadlines(close=0.1))
     async with running_cloud(tmp_path / "pki", settings) as running:
         yield running
 
