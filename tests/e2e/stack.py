@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -106,7 +106,7 @@ class Stack:
     Keys and the containerd are those of ``lab``, unless ``runtime`` is the directory of another
     one. ``cloud`` and ``edge`` are merged into the configurations that the lab itself would write.
     With ``pods``, which are containers' names by pod, the API server knows those and does not ask
-    the runtime.
+    the runtime. ``via`` is given the tunnel port, and returns the one that the edge shall dial.
     """
 
     def __init__(
@@ -119,12 +119,14 @@ class Stack:
         cloud: Mapping[str, Any] | None = None,
         edge: Mapping[str, Any] | None = None,
         pods: Mapping[str, tuple[str, ...]] | None = None,
+        via: Callable[[int], int] | None = None,
     ) -> None:
         self.layout = layout = free_layout(directory)
         directory.joinpath("certs").symlink_to(lab.pki)
         directory.joinpath("containerd").symlink_to(runtime or lab.containerd)
         self._write(layout.cloud_config, merged(configs.cloudcore(layout), cloud or {}))
-        self._write(layout.edge_config, merged(configs.edgecore(layout), edge or {}))
+        dialled = replace(layout, tunnel_port=via(layout.tunnel_port)) if via else layout
+        self._write(layout.edge_config, merged(configs.edgecore(dialled), edge or {}))
         self._write(layout.kubeconfig, configs.kubeconfig(layout))
         apiserver = configs.apiserver(layout)
         if pods is not None:

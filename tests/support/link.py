@@ -21,12 +21,19 @@ class Link:
         """Bytes per second in each direction; 0 means no limit."""
         self.delay = 0.0
         """Seconds added in each direction."""
+        self.carried = 0
+        """Bytes that were passed on, both ways together."""
 
     def cut(self) -> None:
         """Reset every connection, and refuse new ones until ``heal``."""
         self._refuses = True
         for writer in tuple(self._writers):
             _reset(writer)
+
+    def close(self) -> None:
+        """End every connection in good order, as a proxy that restarts does; take new ones."""
+        for writer in tuple(self._writers):
+            writer.close()
 
     def swallow(self) -> None:
         """From now on nothing passes, without a word to anybody."""
@@ -71,6 +78,7 @@ class Link:
                 if not data:
                     raise ConnectionResetError("the other end closed")
                 writer.write(data)
+                self.carried += len(data)
                 await writer.drain()
                 if self.rate:
                     await asyncio.sleep(len(data) / self.rate)
