@@ -136,3 +136,22 @@ async def test_cancelling_a_call_leaves_the_client_usable(client: CriClient, pat
             await call
         runtime.stalled.clear()
         assert (await client.version()).runtime_name == "scripted"
+
+
+async def test_a_command_has_a_deadline_of_its_own(client: CriClient, path: Path) -> None:
+    runtime = ScriptedRuntime()
+    runtime.stalled = {"ExecSync"}
+    async with serving(runtime, path), asyncio.timeout(LIMIT):
+        with pytest.raises(RuntimeUnavailable, match=r"did not answer within 0\.05 s"):
+            await client.exec_sync("c1", ["sleep", "1d"], deadline=0.05)
+        assert runtime.requests == [cri_pb2.ExecSyncRequest(container_id="c1", cmd=["sleep", "1d"])]
+
+
+async def test_both_services_of_the_runtime_are_asked(client: CriClient, path: Path) -> None:
+    runtime = ScriptedRuntime()
+    runtime.image_filesystems = [cri_pb2.FilesystemUsage(timestamp=7)]
+    async with serving(runtime, path), asyncio.timeout(LIMIT):
+        assert [each.timestamp for each in await client.image_filesystems()] == [7]
+        assert await client.container_stats() == []
+        await client.close()
+        assert (await client.version()).runtime_name == "scripted"
