@@ -155,7 +155,7 @@ class Relay:
         match self._stage:
             case _Stage.RAW:
                 if self._session_end:
-                    data = self._session_end.feed(data)
+                    self._session_end.follow(data)
                 self._client.send_raw(data)
             case _Stage.BODY:
                 self._client.send_body(data)
@@ -189,11 +189,9 @@ class Relay:
         self._finish(error)
 
     def _end_raw(self) -> None:
-        if self._session_end:
-            self._client.send_raw(self._session_end.rest())
-            if self._session_end.lacks_status:
-                error = IncompleteAnswer("it ended without a status")
-                self._client.send_raw(self._session_end.failure(error))
+        if self._session_end and self._session_end.lacks_status:
+            error = IncompleteAnswer("it ended without a status")
+            self._client.send_raw(self._session_end.failure(error))
         self._client.finish()
 
     def pause_writing(self) -> None:

@@ -2,10 +2,12 @@
 
 kubectl takes a session that just ends for a success and exits 0. Only a Failure status on the
 session's error stream makes it exit 1 with a sentence. So the bytes towards the API server are
-followed from frame to frame, nothing more: then a status can be put behind the last whole one.
+followed from frame to frame, nothing more: then a status can be put behind the last one. A frame
+that was cut is filled up with zeros first; what it carried is not complete in any case.
 """
 
 import json
+import struct
 from abc import ABC, abstractmethod
 from base64 import b64encode
 from typing import Protocol
@@ -14,11 +16,12 @@ from cloudstream.kubelet_path import Subject
 from streamkit.errors import StreamError
 from streamkit.wire.exchange import RequestHead, ResponseHead, header_values
 
-MAX_HELD = 64 * 1024
-"""A frame up to this size is passed on whole; of a larger one, parts are."""
+MAX_FILLED = 64 * 1024
+"""Of a frame that lacks more than this, the end can't be made up: the connection just closes."""
 
 _STATUS_VERSIONS = frozenset(("v4.channel.k8s.io", "v5.channel.k8s.io"))
-_SPDY_HEADER = 8
+_SPDY_HEADER = struct.Struct(">II")  # stream, or control word; flags and length
+_SPDY_CONTROL = 0x8003
 _SPDY_ERROR_STREAM = 1
 """Clients open the error stream first (k8s.io/client-go ``tools/remotecommand``)."""
 _SPDY_FIN = 1
@@ -30,14 +33,11 @@ _WEBSOCKET_CLOSE = b"\x88\x02\x03\xe8"  # RFC 6455 §5.5.1, code 1000
 class SessionEnd(Protocol):
     """Follows one upgraded session's bytes towards the API server."""
 
-    def feed(self, data: bytes | memoryview) -> bytes | memoryview:
-        """Take bytes, give those that may go out now."""
-
-    def rest(self) -> bytes:
-        """What is held back of an unfinished frame."""
+    def follow(self, data: bytes | memoryview) -> None:
+        """See bytes that go out."""
 
     def failure(self, error: StreamError) -> bytes:
-        """The frames that end the session with this error; none where its status has been sent."""
+        """What ends the session with this error; nothing where its status has been sent."""
 
     @property
     def lacks_status(self) -> bool:
@@ -57,48 +57,53 @@ def session_end_of(request: RequestHead, head: ResponseHead, subject: Subject) -
 
 
 class _Frames(ABC):
-    """Cuts the bytes at frame boundaries."""
+    """Knows at each byte how much of a frame is still to come."""
 
     def __init__(self, *, has_status_format: bool) -> None:
         self._has_status_format = has_status_format
         self._has_status = False
-        self._held = b""
+        self._header = bytearray()
         self._remaining = 0
 
     @property
     def lacks_status(self) -> bool:
         return self._has_status_format and not self._has_status
 
-    def feed(self, data: bytes | memoryview) -> bytes | memoryview:
-        if self._remaining >= len(data):
-            self._remaining -= len(data)
-            return data
-        whole = data if not self._held else self._held + bytes(data)
-        view = memoryview(whole)
-        position, self._remaining, self._held = self._remaining, 0, b""
-        while (size := self._frame_size(view, position)) is not None:
-            if position + size > len(view):
-                if size > MAX_HELD:
-                    self._look_at(view, position)
-                    self._remaining = position + size - len(view)
-                    return whole
-                break
-            self._look_at(view, position)
-            position += size
-        self._held = bytes(view[position:])
-        return view[:position]
-
-    def rest(self) -> bytes:
-        held, self._held = self._held, b""
-        return held
+    def follow(self, data: bytes | memoryview) -> None:
+        view, position = memoryview(data), 0
+        while position < len(view):
+            if not self._remaining:
+                position = self._follow_header(view, position)
+            step = min(self._remaining, len(view) - position)
+            self._remaining -= step
+            position += step
 
     def failure(self, error: StreamError) -> bytes:
-        if self._has_status or self._remaining:
+        filling = self._filling()
+        if self._has_status or filling is None:
             return b""
-        self._held = b""
         self._has_status = True
         message = f"the session was lost: {error} [{error.code}]"
-        return self._failure_frames(message)
+        return filling + self._failure_frames(self._status(message))
+
+    def _follow_header(self, view: memoryview, position: int) -> int:
+        """Take header bytes; returns the position behind them."""
+        while (needed := self._header_size(self._header) - len(self._header)) > 0:
+            taken = view[position : position + needed]
+            self._header += taken
+            position += len(taken)
+            if len(taken) < needed:
+                return position
+        self._remaining, is_status = self._read_header(self._header)
+        self._has_status = self._has_status or is_status
+        self._header.clear()
+        return position
+
+    def _filling(self) -> bytes | None:
+        """What completes a frame that was cut; None where that can't be made up."""
+        if self._header:
+            return None
+        return bytes(self._remaining) if self._remaining <= MAX_FILLED else None
 
     def _status(self, message: str) -> bytes:
         if not self._has_status_format:
@@ -113,85 +118,94 @@ class _Frames(ABC):
         return json.dumps(fields).encode()
 
     @abstractmethod
-    def _frame_size(self, view: memoryview, position: int) -> int | None:
-        """The whole size of the frame that begins there; None while its header is not complete."""
+    def _header_size(self, header: bytearray) -> int:
+        """How long the header is, as far as what has come of it tells."""
 
     @abstractmethod
-    def _look_at(self, view: memoryview, position: int) -> None:
-        """See whether the frame carries the status."""
+    def _read_header(self, header: bytearray) -> tuple[int, bool]:
+        """How many bytes of the frame follow, and whether it carries the status."""
 
     @abstractmethod
-    def _failure_frames(self, message: str) -> bytes:
-        """What puts a status behind the last whole frame, and ends the session."""
+    def _failure_frames(self, status: bytes) -> bytes:
+        """What puts a status behind the last frame, and ends the session."""
 
 
 class _SpdyEnd(_Frames):
-    """SPDY/3.1: 8-byte frame headers, the error stream is stream 1."""
+    """SPDY/3.1: 8-byte frame headers, the error stream is stream 1.
+
+    A server's first frame answers a stream (SYN_REPLY) or pings; a stream that begins otherwise is
+    some other protocol, and left alone.
+    """
 
     def __init__(self, version: str) -> None:
         super().__init__(has_status_format=version in _STATUS_VERSIONS)
-        self._others: list[int] = []
-        """The streams that were accepted, besides the error stream."""
+        self._is_begun = False
+        self._is_foreign = False
 
-    def _frame_size(self, view: memoryview, position: int) -> int | None:
-        if len(view) - position < _SPDY_HEADER:
-            return None
-        return _SPDY_HEADER + int.from_bytes(view[position + 5 : position + 8])
+    @property
+    def lacks_status(self) -> bool:
+        return super().lacks_status and not self._is_foreign
 
-    def _look_at(self, view: memoryview, position: int) -> None:
+    def follow(self, data: bytes | memoryview) -> None:
+        if not self._is_foreign:
+            super().follow(data)
+
+    def failure(self, error: StreamError) -> bytes:
+        return b"" if self._is_foreign else super().failure(error)
+
+    def _header_size(self, header: bytearray) -> int:
+        return _SPDY_HEADER.size
+
+    def _read_header(self, header: bytearray) -> tuple[int, bool]:
         # A data frame's first bit is 0, so its first word is the stream's number.
-        stream = int.from_bytes(view[position : position + 4])
-        if stream == _SPDY_ERROR_STREAM and any(view[position + 5 : position + 8]):
-            self._has_status = True
-        elif view[position : position + 4] == _SPDY_SYN_REPLY:
-            stream = int.from_bytes(view[position + _SPDY_HEADER : position + _SPDY_HEADER + 4])
-            if stream != _SPDY_ERROR_STREAM:
-                self._others.append(stream)
+        stream, rest = _SPDY_HEADER.unpack(header)
+        length = rest & 0xFFFFFF
+        if not self._is_begun:
+            self._is_begun = True
+            self._is_foreign = stream >> 16 != _SPDY_CONTROL
+        return length, stream == _SPDY_ERROR_STREAM and length > 0
 
-    def _failure_frames(self, message: str) -> bytes:
-        # A client looks at the status when its output has ended, so that is ended as well.
-        return _last_spdy_frame(_SPDY_ERROR_STREAM, self._status(message)) + b"".join(
-            _last_spdy_frame(stream) for stream in self._others
-        )
+    def _filling(self) -> bytes | None:
+        if not self._header or self._header[0] >= 0x80:
+            return super()._filling()
+        # The header of a data frame can be completed, which makes it as short as it can still be.
+        lacking = _SPDY_HEADER.size - len(self._header)
+        length = int.from_bytes((self._header + bytes(lacking))[5:])
+        return bytes(lacking + length) if length <= MAX_FILLED else None
 
-
-def _last_spdy_frame(stream: int, data: bytes = b"") -> bytes:
-    flags_and_length = _SPDY_FIN << 24 | len(data)
-    return stream.to_bytes(4) + flags_and_length.to_bytes(4) + data
+    def _failure_frames(self, status: bytes) -> bytes:
+        return _SPDY_HEADER.pack(_SPDY_ERROR_STREAM, _SPDY_FIN << 24 | len(status)) + status
 
 
 class _WebSocketEnd(_Frames):
-    """WebSocket: the first byte of a message is its channel, base64 text or binary."""
+    """WebSocket (RFC 6455 §5.2): the first byte of a message is its channel, text or binary."""
 
     def __init__(self, subprotocol: str) -> None:
         version = subprotocol.replace(".base64.", ".").removeprefix("base64.")
         super().__init__(has_status_format=version in _STATUS_VERSIONS)
         self._is_base64 = "base64" in subprotocol
 
-    def _frame_size(self, view: memoryview, position: int) -> int | None:
-        if (header := self._header_size(view, position)) is None:
-            return None
-        length = view[position + 1] & 0x7F
-        if length >= 126:
-            length = int.from_bytes(view[position + 2 : position + header])
-        return header + length
+    def _header_size(self, header: bytearray) -> int:
+        if len(header) < 2:
+            return 2
+        size = {126: 4, 127: 10}.get(header[1] & 0x7F, 2)
+        # The channel's byte is read along with the header, where there is one.
+        return size if len(header) < size or not self._length(header, size) else size + 1
 
-    def _header_size(self, view: memoryview, position: int) -> int | None:
-        if len(view) - position < 2:
-            return None
-        size = {126: 4, 127: 10}.get(view[position + 1] & 0x7F, 2)
-        return size if len(view) - position >= size else None
+    def _read_header(self, header: bytearray) -> tuple[int, bool]:
+        size = {126: 4, 127: 10}.get(header[1] & 0x7F, 2)
+        length = self._length(header, size)
+        if not length:
+            return 0, False
+        channel = header[size] - ord("0") if self._is_base64 else header[size]
+        is_message = header[0] & 0x0F in (1, 2)
+        is_status = is_message and channel == _WEBSOCKET_ERROR_CHANNEL and length > 1
+        return length - 1, is_status
 
-    def _look_at(self, view: memoryview, position: int) -> None:
-        start = position + (self._header_size(view, position) or 0)
-        if view[position] & 0x0F not in (1, 2) or start + 1 >= len(view):
-            return
-        channel = view[start] - ord("0") if self._is_base64 else view[start]
-        if channel == _WEBSOCKET_ERROR_CHANNEL:
-            self._has_status = True
+    def _length(self, header: bytearray, size: int) -> int:
+        return header[1] & 0x7F if size == 2 else int.from_bytes(header[2:size])
 
-    def _failure_frames(self, message: str) -> bytes:
-        status = self._status(message)
+    def _failure_frames(self, status: bytes) -> bytes:
         if self._is_base64:
             payload = str(_WEBSOCKET_ERROR_CHANNEL).encode() + b64encode(status)
         else:

@@ -27,6 +27,9 @@ SWITCH = (
 FRAME = b"\x00\x00\x00\x05\x00\x00\x00\x02hi"
 """Two bytes of SPDY's stream 5, an exec's stdout."""
 
+REPLY = b"\x80\x03\x00\x02\x00\x00\x00\x00"
+"""What a SPDY server's stream begins with."""
+
 
 class FakeClient:
     """Records what the relay does to the API server's connection."""
@@ -195,20 +198,22 @@ async def test_an_upgraded_exchange_relays_both_ways() -> None:
     assert exchange.client.calls == [101, "finish"]
 
 
-async def test_a_lost_exec_is_told_so_behind_the_last_whole_frame() -> None:
+async def test_a_lost_exec_is_told_so_behind_the_last_frame() -> None:
     exchange = Exchange(UPGRADE, EXEC)
-    await exchange.open(SWITCH + FRAME + FRAME[:5])
+    await exchange.open(SWITCH + REPLY + FRAME + FRAME[:5])
     exchange.session.close(TunnelClosed("the edge's connection broke"))
     with pytest.raises(TunnelClosed):
         await exchange.finished()
     assert exchange.client.calls == [101, "finish"]
-    assert exchange.client.body.startswith(FRAME + b"\x00\x00\x00\x01")
+    # The frame that was cut becomes an empty one, then stream 1 gets its status.
+    whole = REPLY + FRAME + FRAME[:5] + bytes(3)
+    assert exchange.client.body.startswith(whole + b"\x00\x00\x00\x01")
     assert b"the session was lost: the edge's connection broke [KS2001]" in exchange.client.body
 
 
 async def test_an_exec_that_ends_without_a_status_is_told_so() -> None:
     exchange = Exchange(UPGRADE, EXEC)
-    await exchange.open(SWITCH + FRAME)
+    await exchange.open(SWITCH + REPLY + FRAME)
     exchange.receive(b"", REMOVE)
     await exchange.finished()
     assert b"it ended without a status" in exchange.client.body

@@ -9,13 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloudstream.kubelet_path import Subject
-from cloudstream.session_end import MAX_HELD, SessionEnd, session_end_of
+from cloudstream.session_end import MAX_FILLED, SessionEnd, session_end_of
 from streamkit.errors import TunnelClosed
 from streamkit.wire.exchange import RequestHead, ResponseHead
 
 REQUEST = RequestHead("POST", "/exec/default/pod/c?command=sh")
 EXEC = Subject("exec", "default", "pod")
 LOST = TunnelClosed("the edge's connection broke")
+SENTENCE = "the session was lost: the edge's connection broke [KS2001]"
+SPDY_REPLY = bytes.fromhex("80030002") + (6).to_bytes(4) + b"\0\0\0\1zz"
+CUTS = st.lists(st.integers(0, 400), max_size=12)
 
 
 def spdy(version: str = "v4.channel.k8s.io") -> SessionEnd:
@@ -36,62 +39,59 @@ def spdy_data(stream: int, payload: bytes) -> bytes:
     return stream.to_bytes(4) + len(payload).to_bytes(4) + payload
 
 
-def spdy_reply(stream: int) -> bytes:
-    return bytes.fromhex("80030002") + (6).to_bytes(4) + stream.to_bytes(4) + b"zz"
+def spdy_frames(stream: bytes) -> list[tuple[int, int, bytes]]:
+    """First word, flags and payload of every frame; fails where the last one is not whole."""
+    frames = []
+    while stream:
+        length = int.from_bytes(stream[5:8])
+        assert len(stream) >= 8 + length
+        frames.append((int.from_bytes(stream[:4]), stream[4], stream[8 : 8 + length]))
+        stream = stream[8 + length :]
+    return frames
 
 
-SPDY_REPLY = spdy_reply(1)
-
-
-def fed(end: SessionEnd, stream: bytes, cuts: list[int]) -> bytes:
-    out = b""
+def follow(end: SessionEnd, stream: bytes, cuts: list[int]) -> None:
     edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     for begin, stop in pairwise(edges):
-        out += bytes(end.feed(stream[begin:stop]))
-    return out
+        end.follow(stream[begin:stop])
 
 
-@given(st.lists(st.integers(0, 400), max_size=12))
-def test_spdy_is_cut_at_frame_boundaries(cuts: list[int]) -> None:
+@given(CUTS, st.integers(0, 330))
+def test_a_status_follows_wherever_the_session_was_cut(cuts: list[int], at: int) -> None:
     whole = SPDY_REPLY + spdy_data(5, b"x" * 300) + spdy_data(7, b"")
+    sent = whole[: len(SPDY_REPLY) + at]
     end = spdy()
-    assert fed(end, whole + spdy_data(5, b"unfinished")[:-3], cuts) == whole
-    assert end.rest() == spdy_data(5, b"unfinished")[:-3]
-
-
-def test_a_large_frame_is_not_held_back() -> None:
-    end = spdy()
-    frame = spdy_data(5, b"x" * (MAX_HELD * 3))
-    assert bytes(end.feed(frame[: MAX_HELD // 2])) == frame[: MAX_HELD // 2]
-    assert bytes(end.feed(frame[MAX_HELD // 2 :] + b"\0")) == frame[MAX_HELD // 2 :]
-    assert end.rest() == b"\0"
-
-
-def test_a_lost_spdy_session_ends_with_a_failure() -> None:
-    end = spdy()
-    end.feed(SPDY_REPLY + b"\0\0")
-    frames = end.failure(LOST)
-    assert frames[:4] == (1).to_bytes(4)
-    assert frames[4] == 1
-    assert int.from_bytes(frames[5:8]) == len(frames) - 8
-    status = json.loads(frames[8:])
-    assert (status["status"], status["reason"], status["code"]) == ("Failure", "InternalError", 500)
-    assert status["message"] == "the session was lost: the edge's connection broke [KS2001]"
+    follow(end, sent, cuts)
+    failure = end.failure(LOST)
+    stream, flags, payload = spdy_frames(sent + failure)[-1]
+    assert (stream, flags) == (1, 1)
+    assert json.loads(payload)["message"] == SENTENCE
     assert end.failure(LOST) == b""
 
 
-def test_the_other_streams_of_a_lost_session_end_too() -> None:
-    end = spdy()
-    end.feed(SPDY_REPLY + spdy_reply(3) + spdy_reply(5) + spdy_data(5, b"output"))
-    frames = end.failure(LOST)
-    size = 8 + int.from_bytes(frames[5:8])
-    assert frames[size:] == bytes.fromhex("00000003 01000000 00000005 01000000")
-
-
-def test_a_status_that_was_sent_is_not_contradicted() -> None:
+@given(CUTS)
+def test_a_status_that_was_sent_is_not_contradicted(cuts: list[int]) -> None:
     end = spdy()
     assert spdy().lacks_status
-    end.feed(spdy_data(1, b'{"status":"Success"}'))
+    follow(end, SPDY_REPLY + spdy_data(5, b"out") + spdy_data(1, b'{"status":"Success"}'), cuts)
+    assert not end.lacks_status
+    assert end.failure(LOST) == b""
+
+
+def test_a_session_that_got_no_answer_is_told_too() -> None:
+    status = json.loads(spdy().failure(LOST)[8:])
+    assert (status["status"], status["reason"], status["code"]) == ("Failure", "InternalError", 500)
+
+
+def test_a_frame_too_large_to_fill_ends_nothing() -> None:
+    end = spdy()
+    end.follow(SPDY_REPLY + spdy_data(5, b"x" * (MAX_FILLED + 2))[: 8 + 1])
+    assert end.failure(LOST) == b""
+
+
+def test_what_is_no_spdy_is_left_alone() -> None:
+    end = spdy()
+    end.follow(b"some other protocol altogether")
     assert not end.lacks_status
     assert end.failure(LOST) == b""
 
@@ -105,28 +105,30 @@ def test_old_versions_get_text_and_lack_nothing() -> None:
 @pytest.mark.parametrize(
     ("subprotocol", "opcode"), [("v4.channel.k8s.io", 0x82), ("v4.base64.channel.k8s.io", 0x81)]
 )
-def test_a_lost_websocket_session_ends_with_a_failure(subprotocol: str, opcode: int) -> None:
+@given(cuts=CUTS)
+def test_a_lost_websocket_session_ends_with_a_failure(
+    subprotocol: str, opcode: int, cuts: list[int]
+) -> None:
     end = websocket(subprotocol)
-    frame = bytes((opcode, 3)) + (b"\1ab" if opcode == 0x82 else b"1YQ")
-    assert bytes(end.feed(frame + frame[:1])) == frame
+    digit = b"\1" if opcode == 0x82 else b"1"
+    middle = bytes((opcode, 126)) + (300).to_bytes(2) + digit * 300
+    follow(end, bytes((opcode, 0)) + bytes((opcode, 3)) + digit * 3 + middle[:-7], cuts)
     answer = end.failure(LOST)
-    assert answer[:2] == bytes((opcode, 126))
-    payload = answer[4 : 4 + int.from_bytes(answer[2:4])]
+    assert answer[:7] == bytes(7)
+    assert answer[7:9] == bytes((opcode, 126))
+    payload = answer[11 : 11 + int.from_bytes(answer[9:11])]
     status = payload[1:] if opcode == 0x82 else b64decode(payload[1:])
     assert payload[0] == (3 if opcode == 0x82 else ord("3"))
-    assert json.loads(status)["status"] == "Failure"
+    assert json.loads(status)["message"] == SENTENCE
     assert answer.endswith(b"\x88\x02\x03\xe8")
 
 
-@given(st.lists(st.integers(0, 70_200), max_size=8))
-def test_websocket_is_cut_at_frame_boundaries(cuts: list[int]) -> None:
-    small, middle = b"\x82\x02\1a", b"\x82\x7e\x01\x00" + b"\2" * 256
-    large = b"\x82\x7f" + (70_000).to_bytes(8) + b"\1" * 70_000
+def test_a_websocket_status_is_seen() -> None:
     end = websocket("v4.channel.k8s.io")
-    assert fed(end, small + middle + large + small, cuts) + end.rest() == (
-        small + middle + large + small
-    )
+    end.follow(b"\x82\x01\x03")
     assert end.lacks_status
+    end.follow(b"\x82\x7f" + (70_000).to_bytes(8) + b"\1" * 70_000 + b"\x82\x03\x03{}")
+    assert not end.lacks_status
 
 
 def test_port_forward_has_no_status() -> None:
