@@ -1,7 +1,9 @@
 """v2 sessions: channels that survive a lost tunnel."""
 
+import contextlib
 import logging
 import time
+import traceback
 from collections.abc import Callable
 
 from streamkit.errors import LocalProtocolError, StreamError, error_of
@@ -142,7 +144,10 @@ class V2Session(Session):
 
     def message_received(self, payload: bytes) -> None:
         for event in self.mux.receive(payload):
-            self._handle(event)
+            try:
+                self._handle(event)
+            except Exception as error:
+                self._handler_failed(event, error)
         if self.mux.has_output:
             self.output_ready()
 
@@ -165,6 +170,16 @@ class V2Session(Session):
         if self._channels.get(channel.channel_id) is channel:
             del self._channels[channel.channel_id]
             self.paused.discard(channel)
+
+    def _handler_failed(self, event: Event, error: Exception) -> None:
+        """A handler has a bug: that costs its own channel, not the tunnel of all."""
+        place, name = traceback.extract_tb(error.__traceback__)[-1], type(error).__name__
+        log.error("a handler failed: %s at %s:%s", name, place.filename, place.lineno)
+        if channel := self._channels.get(getattr(event, "channel_id", 0)):
+            fault = LocalProtocolError(f"internal error: {name}")
+            channel.reset(fault)
+            with contextlib.suppress(Exception):
+                channel.handler.reset_received(fault)
 
     def _handle(self, event: Event) -> None:
         """Pass one event of a channel on. Events of channels that are gone are void."""

@@ -312,6 +312,36 @@ def test_a_drain_is_told_to_whoever_wants_to_know() -> None:
     assert told == ["the cloud service is about to stop"]
 
 
+class Broken(RecordingHandler):
+    """A handler with a bug."""
+
+    def data_received(self, data: bytes | memoryview) -> None:
+        raise ValueError("secret")
+
+
+@pytest.mark.parametrize("side", ["cloud", "edge"])
+def test_a_handler_with_a_bug_costs_its_own_channel(
+    side: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    pair = Pair()
+    _, other = pair.open()
+    broken = Broken()
+    channel = pair.cloud.open(UPGRADE, broken if side == "cloud" else RecordingHandler())
+    pair.settle()
+    served, _ = pair.served[1]
+    if side == "edge":
+        served.handler = broken
+    served.send_head(HEAD)
+    served.write(b"to the cloud")
+    channel.write(b"to the edge")
+    pair.settle()
+    assert [str(error) for error in broken.errors] == ["internal error: ValueError"]
+    assert [session.channel_count for session in (pair.cloud, pair.edge)] == [1, 1]
+    assert list(pair.cloud.mux.channel_ids) == list(pair.edge.mux.channel_ids) == [1]
+    assert other.errors == []
+    assert "secret" not in caplog.text
+
+
 def test_what_breaks_the_rules_is_passed_up() -> None:
     with pytest.raises(RemoteProtocolError):
         Pair().cloud.message_received(b"\x00\x10{}")
