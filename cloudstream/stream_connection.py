@@ -151,7 +151,6 @@ class StreamConnection(asyncio.Protocol):
                 if event is h11.NEED_DATA:
                     return
                 if isinstance(event, h11.Request):
-                    self._stop_timer()
                     self._request = _request_head(event)
                     self._body_size = 0
                 elif isinstance(event, h11.Data):
@@ -160,6 +159,7 @@ class StreamConnection(asyncio.Protocol):
                         self._refuse(413, "the request's body is too large")
                         return
                 elif isinstance(event, h11.EndOfMessage) and self._request:
+                    self._stop_timer()
                     self._task = self._spawn(self._answer(self._request), "request")
                     return
                 else:
@@ -179,6 +179,8 @@ class StreamConnection(asyncio.Protocol):
         try:
             if request.is_upgrade and not wants_upgrade(request):
                 raise BadRequest("only upgrades to SPDY/3.1 and WebSocket are served")
+            if self._body_size:
+                raise BadRequest("bodies of requests are not carried to edge nodes")
             await self._serve(self, request, subject, relay)
         except StreamError as error:
             code = error.code
@@ -211,7 +213,7 @@ class StreamConnection(asyncio.Protocol):
         self._http.start_next_cycle()
         self._request = None
         self._transport.resume_reading()
-        self._start_timer(self._deadlines.keep_alive)
+        self._start_timer(self._deadlines.keep_alive, self._close_if_idle)
         self._read_request()
 
     def _refuse(self, status: int, sentence: str) -> None:
@@ -324,10 +326,17 @@ class StreamConnection(asyncio.Protocol):
 
     # -- timer -------------------------------------------------------------------------------------
 
-    def _start_timer(self, seconds: float) -> None:
+    def _start_timer(self, seconds: float, expired: Callable[[], None] | None = None) -> None:
         self._stop_timer()
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(seconds, self._shut)
+        self._timer = loop.call_later(seconds, expired or self._shut)
+
+    def _close_if_idle(self) -> None:
+        # A client that has yet to read its answer, such as a paused kubectl, is not idle.
+        if self._transport.get_write_buffer_size():
+            self._start_timer(self._deadlines.keep_alive, self._close_if_idle)
+        else:
+            self._shut()
 
     def _stop_timer(self) -> None:
         if self._timer:

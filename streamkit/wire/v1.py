@@ -21,6 +21,7 @@ from streamkit.wire.events import Ended, Event, HangUp, Opened, Received, Refuse
 from streamkit.wire.exchange import RequestHead
 from streamkit.wire.message import (
     CONNECT_TYPES,
+    MAX_DATA,
     MessageType,
     decode_message,
     encode_header,
@@ -109,9 +110,11 @@ class V1Cloud(V1Mux):
         self._ids = count(1)
 
     def open(self, request: RequestHead) -> int:
-        """Open a channel; returns its id. Raises BadConnectRequest for an unusable target."""
+        """Open a channel; returns its id. Raises BadConnectRequest for what can't be carried."""
         channel_id = next(self._ids)
         data = encode_connect_request(channel_id, MessageType.EXEC_CONNECT, request)
+        if len(data) > MAX_DATA:
+            raise BadConnectRequest("the request's head is too large to be carried")
         self._add(channel_id, held=True)
         self._outbox.control(encode_message(channel_id, MessageType.EXEC_CONNECT, data))
         return channel_id
