@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from streamkit.errors import BadConnectRequest, ChannelOverflow, MalformedMessage
 from streamkit.wire.events import Ended, HangUp, Opened, Received, Refused, WasReset
 from streamkit.wire.exchange import RequestHead
-from streamkit.wire.message import MessageType, decode_message, encode_message
+from streamkit.wire.message import MAX_DATA, MessageType, decode_message, encode_message
 from streamkit.wire.outbox import SLICE
 from streamkit.wire.v1 import V1Cloud, V1Edge, V1Mux
 from tests.unit.streamkit.wire.vectors import data_of, each, request_of
@@ -107,10 +107,12 @@ def test_cloud_ignores_types_that_no_edge_may_send(kind: int) -> None:
     assert list(cloud.channel_ids) == [channel_id]
 
 
-def test_cloud_refuses_a_target_that_can_not_be_carried() -> None:
+def test_cloud_refuses_what_can_not_be_carried() -> None:
     cloud = V1Cloud(buffer_limit=LIMIT)
     with pytest.raises(BadConnectRequest, match="invalid escape"):
         cloud.open(RequestHead("GET", "/%zz"))
+    with pytest.raises(BadConnectRequest, match="too large"):
+        cloud.open(RequestHead("GET", "/", (("X", "x" * MAX_DATA),)))
     assert (sent(cloud), list(cloud.channel_ids)) == ([], [])
 
 
