@@ -1,5 +1,6 @@
 """cgroups of version 2: one hierarchy for all controllers."""
 
+import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -18,24 +19,15 @@ class CgroupsV2:
     controller = ""
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self._root = str(root)
 
     def has(self, path: str) -> bool:
         """Whether that cgroup is in sight."""
-        return self._directory(path).is_dir()
+        return os.path.isdir(self._directory(path))
 
     def read(self, path: str) -> Usage:
         """What that cgroup uses; nothing is known of one that is gone."""
-        directory = self._directory(path)
-        return Usage(
-            at=time.time_ns(),
-            cpu=_cpu(directory),
-            memory=_memory(directory),
-            processes=count_processes(directory),
-            threads=read_int(directory / "pids.current"),
-            thread_limit=read_int(directory / "pids.max"),
-            devices=tuple(_devices(directory)),
-        )
+        return replace(self._measure(path), processes=count_processes(self._directory(path)))
 
     def read_root(self) -> Usage:
         """What the whole node uses; nothing is known where only a part of the tree is in sight.
@@ -43,23 +35,35 @@ class CgroupsV2:
         The root has no figure of its own for the memory used: it is what programs and files hold.
         """
         # Every cgroup has a type but the very root.
-        if (self._root / "cgroup.type").exists():
+        if os.path.exists(f"{self._root}/cgroup.type"):
             return Usage(at=time.time_ns())
-        stat = read_table(self._root / "memory.stat")
-        root = self.read("/")
+        stat = read_table(f"{self._root}/memory.stat")
+        root = self._measure("/")
         if "anon" not in stat or "file" not in stat:
             return replace(root, memory=None)
         return replace(root, memory=_with_stat(stat["anon"] + stat["file"], stat))
 
-    def _directory(self, path: str) -> Path:
-        return self._root / path.lstrip("/")
+    def _measure(self, path: str) -> Usage:
+        """All but the number of processes, which takes a walk through the cgroups below."""
+        directory = self._directory(path)
+        return Usage(
+            at=time.time_ns(),
+            cpu=_cpu(directory),
+            memory=_memory(directory),
+            threads=read_int(f"{directory}/pids.current"),
+            thread_limit=read_int(f"{directory}/pids.max"),
+            devices=tuple(_devices(directory)),
+        )
+
+    def _directory(self, path: str) -> str:
+        return f"{self._root}{path}"
 
 
-def _cpu(directory: Path) -> CpuUsage | None:
-    stat = read_table(directory / "cpu.stat")
+def _cpu(directory: str) -> CpuUsage | None:
+    stat = read_table(f"{directory}/cpu.stat")
     if "usage_usec" not in stat:
         return None
-    limit, _, period = read_text(directory / "cpu.max").strip().partition(" ")
+    limit, _, period = read_text(f"{directory}/cpu.max").strip().partition(" ")
     quota = to_int(limit)
     throttling = stat if quota else {}
     return CpuUsage(
@@ -69,25 +73,25 @@ def _cpu(directory: Path) -> CpuUsage | None:
         periods=throttling.get("nr_periods"),
         throttled_periods=throttling.get("nr_throttled"),
         throttled=_nanoseconds(throttling.get("throttled_usec")),
-        shares=_shares(read_int(directory / "cpu.weight")),
+        shares=_shares(read_int(f"{directory}/cpu.weight")),
         period_us=to_int(period),
         quota_us=quota,
     )
 
 
-def _memory(directory: Path) -> MemoryUsage | None:
-    usage = read_int(directory / "memory.current")
+def _memory(directory: str) -> MemoryUsage | None:
+    usage = read_int(f"{directory}/memory.current")
     if usage is None:
         return None
-    memory = _with_stat(usage, read_table(directory / "memory.stat"))
+    memory = _with_stat(usage, read_table(f"{directory}/memory.stat"))
     return replace(
         memory,
-        peak=read_int(directory / "memory.peak"),
-        swap=read_int(directory / "memory.swap.current"),
-        limit_hits=read_table(directory / "memory.events").get("max"),
-        limit=read_int(directory / "memory.max"),
-        swap_limit=read_int(directory / "memory.swap.max"),
-        reservation=read_int(directory / "memory.min") or None,
+        peak=read_int(f"{directory}/memory.peak"),
+        swap=read_int(f"{directory}/memory.swap.current"),
+        limit_hits=read_table(f"{directory}/memory.events").get("max"),
+        limit=read_int(f"{directory}/memory.max"),
+        swap_limit=read_int(f"{directory}/memory.swap.max"),
+        reservation=read_int(f"{directory}/memory.min") or None,
     )
 
 
@@ -106,9 +110,9 @@ def _with_stat(usage: int, stat: Mapping[str, int]) -> MemoryUsage:
     )
 
 
-def _devices(directory: Path) -> Iterator[DeviceUsage]:
+def _devices(directory: str) -> Iterator[DeviceUsage]:
     """From lines such as ``8:0 rbytes=4096 wbytes=0 rios=1 wios=0 dbytes=0 dios=0``."""
-    for line in read_text(directory / "io.stat").splitlines():
+    for line in read_text(f"{directory}/io.stat").splitlines():
         device, *fields = line.split()
         pairs = (field.partition("=") for field in fields)
         counts = {name: to_int(value) or 0 for name, _, value in pairs}
