@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from cloudstream.iptables.command import add_iptables
 from streamkit.service import logs
 from streamkit.service.certs_cli import add_certs
 from streamkit.service.cli import run_command, service_parser
@@ -20,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         texts=_texts,
     )
     add_certs(commands, issue=True)
+    add_iptables(commands)
     return run_command(parser, argv)
 
 

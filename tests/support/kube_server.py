@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +39,7 @@ class KubeServer:
         self.server = ApiServer(self.config, self.world)
         url = await self.server.start()
         self.config = self.config.model_copy(update={"listen": url.removeprefix("https://")})
-        self._write_kubeconfig(url)
+        write_kubeconfig(self.directory, url)
 
     async def stop(self) -> None:
         """Close the port and every connection."""
@@ -52,31 +51,35 @@ class KubeServer:
         """What the kubeconfig's user presents from now on."""
         (self.directory / "token").write_text(token)
 
-    def _write_kubeconfig(self, url: str) -> None:
-        cluster = {"server": url, "certificate-authority": str(self.directory / "ca.crt")}
-        document = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": "lab", "cluster": cluster}],
-            "users": [{"name": "cloud", "user": {"tokenFile": str(self.directory / "token")}}],
-            "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "cloud"}}],
-            "current-context": "lab",
-        }
-        Path(self.kube_config).write_text(json.dumps(document))
+
+def write_kubeconfig(directory: Path, url: str) -> Path:
+    """A kubeconfig for the stand-in at that URL, in the directory that was prepared."""
+    cluster = {"server": url, "certificate-authority": str(directory / "ca.crt")}
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "lab", "cluster": cluster}],
+        "users": [{"name": "cloud", "user": {"tokenFile": str(directory / "token")}}],
+        "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "cloud"}}],
+        "current-context": "lab",
+    }
+    path = directory / "kubeconfig"
+    path.write_text(json.dumps(document))
+    return path
 
 
-@contextlib.asynccontextmanager
-async def kube_server(directory: Path, **fields: Any) -> AsyncIterator[KubeServer]:
-    """The stand-in for the length of the block; ``fields`` go into its configuration."""
-    os.makedirs(directory, exist_ok=True)
+def prepare(directory: Path, **fields: Any) -> dict[str, Any]:
+    """Make the stand-in's keys there, and return its configuration with these fields in it."""
+    directory.mkdir(parents=True, exist_ok=True)
     ca = trustme.CA()
     ca.cert_pem.write_to_path(directory / "ca.crt")
     leaf = ca.issue_cert("127.0.0.1")
     (directory / "server.crt").write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
     leaf.private_key_pem.write_to_path(directory / "server.key")
+    (directory / "token").write_text(TOKEN)
     pair = {"cert": str(directory / "server.crt"), "key": str(directory / "server.key")}
     tokens = {TOKEN: {"user": "cloud", "groups": ["system:masters"]}, **fields.pop("tokens", {})}
-    given = {
+    return {
         "listen": "127.0.0.1:0",
         "tls": pair,
         "clientCA": str(directory / "ca.crt"),
@@ -84,9 +87,13 @@ async def kube_server(directory: Path, **fields: Any) -> AsyncIterator[KubeServe
         "tokens": tokens,
         **fields,
     }
-    config = Config.model_validate_json(json.dumps(given))
+
+
+@contextlib.asynccontextmanager
+async def kube_server(directory: Path, **fields: Any) -> AsyncIterator[KubeServer]:
+    """The stand-in for the length of the block; ``fields`` go into its configuration."""
+    config = Config.model_validate_json(json.dumps(prepare(directory, **fields)))
     running = KubeServer(config, World(config, []), directory)
-    running.show_token(TOKEN)
     await running.start()
     try:
         yield running
