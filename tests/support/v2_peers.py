@@ -169,7 +169,7 @@ class RawCloud:
 
     @contextlib.asynccontextmanager
     async def edge(
-        self, serve: Serve, *, resume_timeout: float = 30
+        self, serve: Serve, *, handshake: float = 5, heartbeat: float = 5
     ) -> AsyncIterator[ScriptedKubelet]:
         """A real edge that dials this cloud for the length of the block."""
         kubelet = ScriptedKubelet(serve)
@@ -179,8 +179,8 @@ class RawCloud:
             server_name="",
             node_name=NODE,
             node_ip="10.0.0.1",
-            handshake=5,
-            heartbeat=5,
+            handshake=handshake,
+            heartbeat=heartbeat,
             silence=15,
             write=15,
             close=0.2,
@@ -189,9 +189,9 @@ class RawCloud:
         connector = Connector(
             options,
             tunnel_client_context(tls_files(self._pki, f"edge-{NODE}")),
-            EdgeSessions(server, buffer_limit=4 << 20, resume_timeout=resume_timeout),
+            EdgeSessions(server, buffer_limit=4 << 20, resume_timeout=30),
             Backoff(initial=0.01, maximum=0.02),
-            resume_timeout=resume_timeout,
+            resume_timeout=30,
         )
         tasks = [asyncio.create_task(server.run()), asyncio.create_task(connector.run())]
         try:
