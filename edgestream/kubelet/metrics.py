@@ -2,7 +2,8 @@
 
 import gzip
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -97,13 +98,15 @@ class Metrics:
     async def _resource(self) -> bytes:
         node = await self._collector.node()
         pods = await self._pods()
-        return page(resource_families(node, pods or (), has_failed=pods is None))
+        families = partial(resource_families, node, pods or (), has_failed=pods is None)
+        return await self._threads.run(_make_page, families)
 
     async def _cadvisor(self) -> bytes:
         node = await self._collector.node()
         pods = await self._pods()
         machine = await self._threads.run(self._collector.proc.machine)
-        return page(cadvisor_families(machine, node, pods or (), has_failed=pods is None))
+        families = partial(cadvisor_families, machine, node, pods or (), has_failed=pods is None)
+        return await self._threads.run(_make_page, families)
 
     async def _probes(self) -> bytes:
         """Nothing: probes are the business of whoever starts the containers."""
@@ -117,6 +120,11 @@ class Metrics:
             return await self._collector.pods()
         except StreamError:
             return None
+
+
+def _make_page(families: Callable[[], Iterable[Family]]) -> bytes:
+    """A page that is long enough to hold up others while it is made."""
+    return page(families())
 
 
 def _health_families(health: Health) -> Iterable[Family]:

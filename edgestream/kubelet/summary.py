@@ -61,9 +61,10 @@ class Summary:
         is_small = values.get("only_cpu_and_memory") == ["true"]
         try:
             document = await (self._processors_and_memory() if is_small else self._everything())
+            body = await self._threads.run(to_json, document, indent=1)
         except StreamError as error:
             raise KubeletAnswer(500, f"Internal Error: {error}") from error
-        await reply(exchange, to_json(document, indent=1), JSON)
+        await reply(exchange, body, JSON)
 
     async def _processors_and_memory(self) -> Document:
         node = await self._collector.node()

@@ -34,11 +34,13 @@ class CpuRates:
         """
         look = _Look(at, used)
         older, newer = self._looks.get(key, (look, look))
-        if at < newer.at or used < newer.used or at - newer.at > LONGEST:
-            older = newer = look
-        if at - newer.at >= WINDOW:
-            older, newer = newer, look
-        self._looks[key] = older, newer
+        # A look may be told after a later one, by whoever looked at the same time.
+        if not (older.at <= at < newer.at and older.used <= used <= newer.used):
+            if at < newer.at or used < newer.used or at - newer.at > LONGEST:
+                older = newer = look
+            if at - newer.at >= WINDOW:
+                older, newer = newer, look
+            self._looks[key] = older, newer
         span = at - older.at
         return (used - older.used) * 10**9 // span if span >= SHORTEST else None
 

@@ -37,6 +37,11 @@ def test_a_look_too_soon_tells_nothing() -> None:
     assert rates_of((0, 0), (0.5, 0.5), (1, 1)) == [None, None, SECOND]
 
 
+def test_a_look_that_is_told_late_does_no_harm() -> None:
+    looks = [(0, 0), (15, 3), (14.9, 2.98), (30, 6)]
+    assert rates_of(*looks) == [None, *[SECOND // 5] * 3]
+
+
 def test_it_begins_anew_after_a_break() -> None:
     assert rates_of((0, 100), (15, 1), (30, 4)) == [None, None, SECOND // 5]
     assert rates_of((0, 1), (-60, 1.5), (-45, 4.5)) == [None, None, SECOND // 5]
