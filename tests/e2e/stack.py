@@ -17,7 +17,7 @@ import yaml
 
 from lab import configs
 from lab.environment import BIN
-from lab.layout import NODE_NAME, Layout
+from lab.layout import HOST, NODE_NAME, Layout
 from lab.programs import ENVIRONMENT
 from tests.e2e.kubectl import Kubectl
 from tests.unit.lab.places import free_layout
@@ -107,6 +107,7 @@ class Stack:
     one. ``cloud`` and ``edge`` are merged into the configurations that the lab itself would write.
     With ``pods``, which are containers' names by pod, the API server knows those and does not ask
     the runtime. ``via`` is given the tunnel port, and returns the one that the edge shall dial.
+    Without ``kube_api``, the cloud holds no connections but its callers' and its edge's.
     """
 
     def __init__(
@@ -120,13 +121,19 @@ class Stack:
         edge: Mapping[str, Any] | None = None,
         pods: Mapping[str, tuple[str, ...]] | None = None,
         via: Callable[[int], int] | None = None,
+        kube_api: bool = True,
     ) -> None:
         self.layout = layout = free_layout(directory)
         directory.joinpath("certs").symlink_to(lab.pki)
         directory.joinpath("containerd").symlink_to(runtime or lab.containerd)
-        self._write(layout.cloud_config, merged(configs.cloudcore(layout), cloud or {}))
         dialled = replace(layout, tunnel_port=via(layout.tunnel_port)) if via else layout
-        self._write(layout.edge_config, merged(configs.edgecore(dialled), edge or {}))
+        cloudcore = merged(configs.cloudcore(layout), cloud or {})
+        edgecore = merged(configs.edgecore(dialled), edge or {})
+        if not kube_api:
+            cloudcore = merged(cloudcore, {"cloudstream": {"lookup": {"useKubeAPI": False}}})
+            edgecore = merged(edgecore, {"modules": {"edged": {"nodeIP": HOST}}})
+        self._write(layout.cloud_config, cloudcore)
+        self._write(layout.edge_config, edgecore)
         self._write(layout.kubeconfig, configs.kubeconfig(layout))
         apiserver = configs.apiserver(layout)
         if pods is not None:

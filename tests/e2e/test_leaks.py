@@ -12,11 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from lab.containerd import Lab
-from lab.layout import Layout, read_variables
 from lab.programs import run
+from tests.e2e.conftest import NewStack
 from tests.e2e.footprint import Footprint, processes
-from tests.e2e.kubectl import Kubectl, tell
-from tests.e2e.stack import wait_until
+from tests.e2e.kubectl import tell
+from tests.e2e.stack import Stack, wait_until
 
 ABORTS = int(os.environ.get("E2E_ABORTS", "200"))
 AT_ONCE = 8
@@ -35,26 +35,17 @@ COMMANDS = (
 
 
 @pytest.fixture(scope="module")
-def pids(lab: Layout) -> dict[str, int]:
-    """The ids of the lab's processes."""
-    told = read_variables(lab.env_file)
-    names = {"edge": "EDGE_PID", "cloud": "CLOUD_PID"}
-    containerd = Lab(lab.containerd).pid
-    assert containerd
-    return {name: int(told[variable]) for name, variable in names.items()} | {
-        "containerd": containerd
-    }
+def stack(new_stack: NewStack) -> Stack:
+    return new_stack(kube_api=False)
 
 
-def test_the_edge_has_no_listening_socket(pids: dict[str, int]) -> None:
+def test_the_edge_has_no_listening_socket(stack: Stack) -> None:
     sockets = run("ss", "--no-header", "-l", "-n", "-t", "-u", "-x", "-p")
-    assert f"pid={pids['cloud']}," in sockets
-    assert f"pid={pids['edge']}," not in sockets
+    assert f"pid={stack.cloud.pid}," in sockets
+    assert f"pid={stack.edge.pid}," not in sockets
 
 
-def test_nothing_is_left_of_commands_that_were_broken_off(
-    kubectl: Kubectl, pids: dict[str, int]
-) -> None:
+def test_nothing_is_left_of_commands_that_were_broken_off(stack: Stack, runtime: Lab) -> None:
     seed = random.randrange(2**32)
     tell(f"seed {seed}")
     chance = random.Random(seed)
@@ -62,7 +53,7 @@ def test_nothing_is_left_of_commands_that_were_broken_off(
 
     def break_off(step: tuple[tuple[str, ...], float]) -> None:
         arguments, moment = step
-        with kubectl.talk(*arguments) as talk:
+        with stack.kubectl.talk(*arguments) as talk:
             try:
                 talk.process.wait(moment)
             except subprocess.TimeoutExpired:
@@ -72,10 +63,11 @@ def test_nothing_is_left_of_commands_that_were_broken_off(
     with ThreadPoolExecutor(AT_ONCE) as threads:
         list(threads.map(break_off, [(command, LONGEST) for command in COMMANDS]))
         wait_until(lambda: not processes("cat", MARK), "the end of what was executed")
-        before = Footprint(**pids)
+        assert runtime.pid
+        before = Footprint(edge=stack.edge.pid, cloud=stack.cloud.pid, containerd=runtime.pid)
         begin = time.monotonic()
         list(threads.map(break_off, plan))
     tell(f"{ABORTS} commands in {time.monotonic() - begin:.0f} s")
     tell(f"open files as before {before.wait_until_back():.1f} s later")
     wait_until(lambda: not processes("cat", MARK), "the end of what was executed")
-    assert kubectl.ok("exec", "cat", "--", "echo", "fine").out == b"fine\n"
+    assert stack.kubectl.ok("exec", "cat", "--", "echo", "fine").out == b"fine\n"

@@ -48,9 +48,13 @@ class Trouble:
     def make_while_carrying(self, way: str) -> None:
         """Make the trouble again and again, each time when some more has been carried."""
         for _ in range(TIMES):
-            goal = self.link.carried + BETWEEN
-            wait_until(lambda goal=goal: self.link.carried > goal, "more bytes over the link")
+            self.wait_until_carried(BETWEEN)
             self.make(way)
+
+    def wait_until_carried(self, size: int) -> None:
+        """Wait until the link has carried so many more bytes."""
+        goal = self.link.carried + size
+        wait_until(lambda: self.link.carried > goal, f"{size} bytes over the link")
 
     def _tunnels(self) -> int:
         return self.stack.edge.log_text.count("speaking v2")
@@ -68,6 +72,7 @@ def trouble(loop: Background, new_stack: NewStack, *, resume_timeout: float) -> 
     edge = {"heartbeat": 0.5, "resumeTimeout": resume_timeout}
     stack = new_stack(
         via=via,
+        kube_api=False,
         cloud={"cloudstream": {"deadlines": cloud}},
         edge={
             "modules": {"edgeStream": {"readDeadline": 1}},
@@ -128,8 +133,9 @@ def test_a_link_that_stays_away(impatient: Trouble, tmp_path: Path) -> None:
     stack, link, loop = impatient.stack, impatient.link, impatient.loop
     file = tmp_path / "file"
     file.write_bytes(os.urandom(SIZE))
+    stack.kubectl.ok("logs", "failer")  # the API server keeps its connection
     with stack.kubectl.talk("logs", "-f", "talker") as first:
-        first.wait_for(b"line ")  # from now on log files are watched
+        first.wait_for(b"line ")  # the edge goes on to watch log files
     before = Footprint(edge=stack.edge.pid, cloud=stack.cloud.pid)
     with (
         stack.kubectl.talk("exec", "-i", "cat", "--", "cat", "/dev/stdin") as executed,
@@ -140,8 +146,7 @@ def test_a_link_that_stays_away(impatient: Trouble, tmp_path: Path) -> None:
         followed.wait_for(b"line ")
         link.rate = RATE
         with stack.kubectl.talk("cp", str(file), "cat:/tmp/never") as copied:
-            goal = link.carried + BETWEEN
-            wait_until(lambda: link.carried > goal, "more bytes over the link")
+            impatient.wait_until_carried(BETWEEN)
             loop.call(link.cut)
             ended = [talk.finish(SOON) for talk in (executed, copied, followed)]
     for done in ended:
