@@ -1,5 +1,7 @@
 import json
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,6 +39,8 @@ from tests.unit.streamkit.wire.v2_vectors import (
     of_type,
     request_of,
 )
+
+SPECIFICATION = Path(__file__).parents[4] / "proto" / "tunnel.md"
 
 UINT64 = st.integers(0, (1 << 64) - 1)
 TOKEN = st.text("abcXYZ019!#$%&'*+-.^_`|~", min_size=1)
@@ -169,6 +173,15 @@ def test_what_the_peer_would_refuse_is_not_sent(vector: Vector) -> None:
         encode(vector)
     assert str(raised.value) == vector["error"]
     assert isinstance(raised.value, BadConnectRequest) is ("request" in vector)
+
+
+def test_the_examples_of_the_specification_are_golden() -> None:
+    chapter = SPECIFICATION.read_text().partition("\n## v2\n")[2]
+    examples = re.findall(r"^    ((?:[0-9a-f]{2} )+[0-9a-f]{2})(?:  (.+))?$", chapter, re.MULTILINE)
+    messages = {message_of(vector) for vector in V2["messages"]}
+    shown = {bytes.fromhex(header) + text.encode() for header, text in examples}
+    assert shown <= messages
+    assert {decode_message(payload).type for payload in shown} == set(V2Type)
 
 
 # -- sizes ---------------------------------------------------------------------------------------
