@@ -113,7 +113,7 @@ def joined(one: Namespace, other: Namespace, link: str, addresses: Sequence[str]
     one.run("ip", "link", "add", ends[0], "type", "veth", "peer", "name", ends[1])
     one.run("ip", "link", "set", ends[1], "netns", other.name)
     for place, end, address in zip((one, other), ends, addresses, strict=True):
-        place.run("ip", "address", "add", address, "dev", end)
+        place.run("ip", "address", "add", address, "dev", end, "nodad")
         place.run("ip", "link", "set", end, "up")
 
 
