@@ -25,7 +25,8 @@ _SPDY_CONTROL = 0x8003
 _SPDY_ERROR_STREAM = 1
 """Clients open the error stream first (k8s.io/client-go ``tools/remotecommand``)."""
 _SPDY_FIN = 1
-_SPDY_SYN_REPLY = b"\x80\x03\x00\x02"
+_SPDY_SYN_REPLY = _SPDY_CONTROL << 16 | 2
+_STREAM_SIZE = 4
 _WEBSOCKET_ERROR_CHANNEL = 3
 _WEBSOCKET_CLOSE = b"\x88\x02\x03\xe8"  # RFC 6455 §5.5.1, code 1000
 
@@ -141,6 +142,8 @@ class _SpdyEnd(_Frames):
         super().__init__(has_status_format=version in _STATUS_VERSIONS)
         self._is_begun = False
         self._is_foreign = False
+        self._others: list[int] = []
+        """The streams that were accepted, but for the error stream."""
 
     @property
     def lacks_status(self) -> bool:
@@ -154,18 +157,33 @@ class _SpdyEnd(_Frames):
         return b"" if self._is_foreign else super().failure(error)
 
     def _header_size(self, header: bytearray) -> int:
-        return _SPDY_HEADER.size
+        if len(header) < _SPDY_HEADER.size:
+            return _SPDY_HEADER.size
+        return _SPDY_HEADER.size + (_STREAM_SIZE if self._is_reply(header) else 0)
+
+    def _is_reply(self, header: bytearray) -> bool:
+        """Whether the frame accepts a stream, whose number is then read along with the header."""
+        word, rest = _SPDY_HEADER.unpack_from(header)
+        return bool(word == _SPDY_SYN_REPLY and rest & 0xFFFFFF >= _STREAM_SIZE)
 
     def _read_header(self, header: bytearray) -> tuple[int, bool]:
         # A data frame's first bit is 0, so its first word is the stream's number.
-        stream, rest = _SPDY_HEADER.unpack(header)
+        stream, rest = _SPDY_HEADER.unpack_from(header)
         length = rest & 0xFFFFFF
+        if self._is_reply(header):
+            accepted = int.from_bytes(header[_SPDY_HEADER.size :])
+            if accepted != _SPDY_ERROR_STREAM:
+                self._others.append(accepted)
+            length -= _STREAM_SIZE
         if not self._is_begun:
             self._is_begun = True
             self._is_foreign = stream >> 16 != _SPDY_CONTROL
         return length, stream == _SPDY_ERROR_STREAM and length > 0
 
     def _filling(self) -> bytes | None:
+        if len(self._header) >= _SPDY_HEADER.size:
+            whole = _SPDY_HEADER.size + int.from_bytes(self._header[5:8])
+            return bytes(min(whole - len(self._header), MAX_FILLED))
         if not self._header or self._header[0] >= 0x80:
             return super()._filling()
         # The header of a data frame can be completed, which makes it as short as it can still be.
@@ -174,7 +192,10 @@ class _SpdyEnd(_Frames):
         return bytes(lacking + length) if length <= MAX_FILLED else None
 
     def _failure_frames(self, status: bytes) -> bytes:
-        return _SPDY_HEADER.pack(_SPDY_ERROR_STREAM, _SPDY_FIN << 24 | len(status)) + status
+        # A client looks at the status when its output has ended, so that is ended as well.
+        last = _SPDY_FIN << 24
+        frames = [_SPDY_HEADER.pack(_SPDY_ERROR_STREAM, last | len(status)), status]
+        return b"".join(frames + [_SPDY_HEADER.pack(stream, last) for stream in self._others])
 
 
 class _WebSocketEnd(_Frames):
