@@ -18,6 +18,7 @@ from cloudstream.tunnel_server import TunnelServer
 from streamkit.errors import StreamError
 from streamkit.pki.contexts import stream_server_context, tunnel_server_context
 from streamkit.service.listener import TlsListener
+from streamkit.service.notify import Notifier
 
 log = logging.getLogger(__name__)
 
@@ -104,11 +105,11 @@ class CloudService:
 
     async def run(self) -> None:
         """Serve until cancelled; then every session is ended, and its callers are told."""
+        stream_port, tunnel_port = self.stream_listener.port, self.tunnel_listener.port
         log.info(
-            "serving API servers on port %d and edge nodes on port %d",
-            self.stream_listener.port,
-            self.tunnel_listener.port,
+            "serving API servers on port %d and edge nodes on port %d", stream_port, tunnel_port
         )
+        notifier = Notifier.from_environment()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._streams.run(), name="stream server")
@@ -116,11 +117,14 @@ class CloudService:
                     group.create_task(self.stream_listener.serve(), name="stream listener"),
                     group.create_task(self.tunnel_listener.serve(), name="tunnel listener"),
                 )
+                group.create_task(notifier.keep_alive(lambda: True), name="watchdog")
+                notifier.ready(f"serving on ports {stream_port} and {tunnel_port}")
                 for name, work in self._upkeep.items():
                     group.create_task(_keep_up(name, work), name=name)
                 try:
                     await asyncio.get_running_loop().create_future()
                 finally:
+                    notifier.stopping("finishing what ends by itself")
                     for listener in listeners:
                         listener.cancel()
                     self._tunnels.drain()

@@ -90,9 +90,8 @@ class Connector:
                     self._delays.reset()
                 attempt += 1
                 delay = self._delays.after(error)
-                log.warning(
-                    "%s [%s]; attempt %d follows in %.1f s", error, error.code, attempt, delay
-                )
+                why = f"{error} [{error.code}]" + (f" ({error.hint})" if error.hint else "")
+                log.warning("%s; attempt %d follows in %.1f s", why, attempt, delay)
                 await asyncio.sleep(delay)
         finally:
             self._end_session(TunnelClosed("the edge agent shuts down"))

@@ -12,6 +12,7 @@ from edgestream.kubelet.kubelet_backend import KubeletBackend
 from edgestream.serving import ChannelServer
 from edgestream.tunnel import TunnelOptions
 from streamkit.pki.contexts import tunnel_client_context
+from streamkit.service.notify import Notifier
 from streamkit.session.v1_edge import V1EdgeSession
 from streamkit.session.v2 import V2EdgeSession
 from streamkit.wire.v2 import V2Settings
@@ -41,11 +42,16 @@ async def run(
         settings.backoff,
         resume_timeout=settings.deadlines.resume_timeout,
     )
+    notifier = Notifier.from_environment()
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(server.run(), name="channels")
             group.create_task(connector.run(), name="connector")
+            group.create_task(notifier.keep_alive(lambda: True), name="watchdog")
+            # A node without a network must not hold up its boot: ready before there is a tunnel.
+            notifier.ready(f"dialling {config.server}")
     finally:
+        notifier.stopping()
         await backend.close()
 
 
