@@ -133,9 +133,9 @@ def test_a_link_that_stays_away(impatient: Trouble, tmp_path: Path) -> None:
     stack, link, loop = impatient.stack, impatient.link, impatient.loop
     file = tmp_path / "file"
     file.write_bytes(os.urandom(SIZE))
-    stack.kubectl.ok("logs", "failer")  # the API server keeps its connection
     with stack.kubectl.talk("logs", "-f", "talker") as first:
         first.wait_for(b"line ")  # the edge goes on to watch log files
+    stack.kubectl.ok("logs", "failer")  # the API server keeps its connection
     before = Footprint(edge=stack.edge.pid, cloud=stack.cloud.pid)
     with (
         stack.kubectl.talk("exec", "-i", "cat", "--", "cat", "/dev/stdin") as executed,
