@@ -197,9 +197,8 @@ class StreamConnection(asyncio.Protocol):
         finally:
             relay.close()
             seconds = time.monotonic() - started
-            log.debug(
-                "%s %s: %s %s%.3f s", request.method, request.path, relay.status, code, seconds
-            )
+            outcome = f"{relay.status} {code}".rstrip()
+            log.debug("%s %s: %s in %.3f s", request.method, request.path, outcome, seconds)
             self._task = None
         if not relay.is_raw and not self._is_closing:
             self._relay = None
