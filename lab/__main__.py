@@ -5,6 +5,8 @@ import os
 import signal
 import sys
 
+import grpc
+
 from lab.demo import run_demo
 from lab.environment import Environment
 from lab.layout import Layout
@@ -34,6 +36,10 @@ def main() -> int:
     except (LabError, StreamError) as error:
         hint = f" ({error.hint})" if isinstance(error, StreamError) and error.hint else ""
         print(f"lab: {error}{hint}", file=sys.stderr)
+        return 1
+    except grpc.RpcError as error:
+        details = error.details() if isinstance(error, grpc.Call) else error
+        print(f"lab: containerd answered: {details}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("lab: interrupted", file=sys.stderr)
