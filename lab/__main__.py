@@ -38,8 +38,8 @@ def main() -> int:
         print(f"lab: {error}{hint}", file=sys.stderr)
         return 1
     except grpc.RpcError as error:
-        details = error.details() if isinstance(error, grpc.Call) else error
-        print(f"lab: containerd answered: {details}", file=sys.stderr)
+        details = getattr(error, "details", None)
+        print(f"lab: containerd answered: {details() if details else error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("lab: interrupted", file=sys.stderr)
