@@ -23,6 +23,7 @@ class V2Channel(Channel):
     def __init__(self, channel_id: int, request: RequestHead, session: "V2Session") -> None:
         super().__init__(channel_id, request)
         self._session = session
+        self._session_name = session.mux.session
         self._is_ended_here = False
         self._is_ended_there = False
         self.is_open = True
@@ -63,16 +64,23 @@ class V2Channel(Channel):
     def reset(self, error: StreamError) -> None:
         if self.finish():
             self._session.break_off(self.channel_id, error)
-        else:
+        elif self._has_its_id:
             # Both directions have ended, but what the handler has not consumed is still held.
             self._session.mux.abandon(self.channel_id)
         self._session.output_ready()
 
     def consumed(self, size: int) -> None:
         session = self._session
+        if not self._has_its_id:
+            return
         session.mux.consumed(self.channel_id, size)
         if session.mux.has_output:
             session.output_ready()
+
+    @property
+    def _has_its_id(self) -> bool:
+        # A cloud that begins anew counts its ids anew: ours may be another channel's by now.
+        return self._session_name == self._session.mux.session
 
     def finish(self) -> bool:
         """Leave the channel table; whether this is the first time."""

@@ -303,6 +303,27 @@ def test_a_cloud_that_begins_anew_ends_what_the_edge_was_doing() -> None:
     assert pair.is_empty
 
 
+def test_late_calls_of_an_older_life_do_not_reach_a_channel_of_the_same_id() -> None:
+    pair = Pair(edge_consumes=False)
+    older, _ = pair.open()
+    older.write(bytes(500))
+    pair.lose()
+    pair.connect()
+    pair.cloud = V2CloudSession("s2", SETTINGS)
+    pair.connect()
+    newer, _ = pair.open()
+    newer.write(b"one, ")
+    pair.settle()
+    (late, _), (served, handler) = pair.served
+    assert late.channel_id == served.channel_id
+    late.consumed(500)
+    late.reset(ChannelReset("the edge agent ended the request"))
+    newer.write(b"two")
+    pair.settle()
+    assert bytes(handler.body) == b"one, two"
+    assert pair.edge.channel_count == 1
+
+
 def test_a_drain_is_told_to_whoever_wants_to_know() -> None:
     pair = Pair()
     told: list[str] = []
