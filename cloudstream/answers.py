@@ -7,6 +7,7 @@ is swallowed is given a shape that is not.
 
 import json
 
+from cloudstream.callers import TokenForbidden, TokenRefused
 from cloudstream.kubelet_path import Subject
 from streamkit.errors import StreamError
 from streamkit.wire.exchange import RequestHead, ResponseHead, header_values
@@ -33,6 +34,8 @@ _REASONS = {
 
 def error_answer(error: StreamError, subject: Subject) -> tuple[ResponseHead, bytes]:
     """The answer to a request that this service can't carry out."""
+    if isinstance(error, TokenRefused | TokenForbidden):
+        return _text(error.http_status, str(error))
     message = f"{error} [{error.code}]"
     status = error.http_status or 500
     if subject.is_logs and not subject.node_name:

@@ -27,9 +27,10 @@ from streamkit.service.config import (
 
 
 class ApiClientSettings(Section):
-    """Which client certificates may call the stream port: by common name or by organization."""
+    """Who may call the stream port: certificates by common name or by organization, and tokens."""
 
     ca_file: str = ""
+    bearer_tokens: Flag = True
     common_names: tuple[str, ...] = (
         "kube-apiserver-kubelet-client",
         "kube-apiserver",
@@ -242,6 +243,7 @@ cloudstream:
     organizations:   # O of the certificate
       - system:masters
       - kubeadm:cluster-admins
+    bearerTokens: true   # others, if the Kubernetes API knows their token and grants what they want
   lookup:
     useKubeAPI: true      # false = find nodes without asking a Kubernetes API (labs)
   kubernetes:

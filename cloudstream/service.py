@@ -10,6 +10,7 @@ from cloudstream.kube.api import AsyncioKubeApi, KubeApi
 from cloudstream.kube.duty import DutyStatus
 from cloudstream.kube.node_status import FixedPort, KubeletPortPublisher, PortSource
 from cloudstream.kube.pods import PodDirectory
+from cloudstream.kube.review import Reviewer
 from cloudstream.kube.tunnel_port import TunnelPort, default_address
 from cloudstream.registry import Registry
 from cloudstream.router import Router
@@ -47,8 +48,11 @@ class CloudService:
         self._drain_deadline = deadlines.drain
         self._api = _kube_api(config)
         self._pods = PodDirectory(self._api, deadline=deadlines.lookup) if self._api else None
+        self._reviewer = None
+        if self._api and settings.api_clients.bearer_tokens:
+            self._reviewer = Reviewer(self._api)
         self._streams = StreamServer(
-            Callers(settings.api_clients),
+            Callers(settings.api_clients, self._reviewer),
             Router(self.registry, self._pods, reconnect=deadlines.reconnect),
             deadlines,
             settings.limits,
@@ -133,10 +137,9 @@ class CloudService:
                     self._tunnels.close()
                     await self._streams.drain(within=self._close_deadline)
         finally:
-            if self._pods:
-                await self._pods.close()
-            if self._api:
-                await self._api.close()
+            for each in (self._pods, self._reviewer, self._api):
+                if each:
+                    await each.close()
 
 
 async def _keep_up(name: str, work: Upkeep) -> None:

@@ -7,15 +7,16 @@ from collections.abc import Coroutine, Iterator
 from typing import Any
 from urllib.parse import parse_qs
 
-from cloudstream.callers import Callers
+from cloudstream.callers import ANY_NODE, Callers
 from cloudstream.config import CloudDeadlines, CloudLimits
+from cloudstream.kube.review import User
 from cloudstream.kubelet_path import Subject
 from cloudstream.node_session import NodeSession
 from cloudstream.relay import Relay
 from cloudstream.router import Router
 from cloudstream.stream_connection import StreamConnection
-from streamkit.errors import Draining, LocalProtocolError, TooManyRequests
-from streamkit.wire.exchange import RequestHead
+from streamkit.errors import Draining, LocalProtocolError, RouteError, TooManyRequests
+from streamkit.wire.exchange import RequestHead, without_headers
 
 log = logging.getLogger(__name__)
 
@@ -79,30 +80,58 @@ class StreamServer:
     async def _serve(
         self, connection: StreamConnection, request: RequestHead, subject: Subject, relay: Relay
     ) -> None:
-        self._callers.check(connection.peercert)
+        user = await self._callers.check(connection.peercert, request)
         if self._is_draining:
             raise Draining("the cloud service is stopping")
         task = asyncio.current_task()
         if _is_finite(request):
             self._finite.add(task)
         try:
-            await self._serve_admitted(connection, request, subject, relay)
+            await self._serve_admitted(connection, user, without_secrets(request), subject, relay)
         finally:
             self._finite.discard(task)
 
     async def _serve_admitted(
-        self, connection: StreamConnection, request: RequestHead, subject: Subject, relay: Relay
+        self,
+        connection: StreamConnection,
+        user: User | None,
+        request: RequestHead,
+        subject: Subject,
+        relay: Relay,
     ) -> None:
         with self._opens():
-            node = await self._router.find(request, subject, connection.dialled)
+            node = await self._find(connection, user, request, subject)
             relay.keeps_not_found = self._router.can_ask_again(subject)
             await relay.open(node.session, request, deadline=self._deadlines.open)
         await relay.finished()
         if relay.has_kept:
-            await self._serve_again(node, request, subject, relay)
+            await self._serve_again(node, user, request, subject, relay)
+
+    async def _find(
+        self,
+        connection: StreamConnection,
+        user: User | None,
+        request: RequestHead,
+        subject: Subject,
+    ) -> NodeSession:
+        """The node, on which a token's user may do this. Others do not even learn who is there."""
+        try:
+            node = await self._router.find(request, subject, connection.dialled)
+        except RouteError:
+            if user:
+                await self._callers.authorize(user, request, ANY_NODE)
+            raise
+        if user:
+            await self._callers.authorize(user, request, node.name)
+        return node
 
     async def _serve_again(
-        self, refused: NodeSession, request: RequestHead, subject: Subject, relay: Relay
+        self,
+        refused: NodeSession,
+        user: User | None,
+        request: RequestHead,
+        subject: Subject,
+        relay: Relay,
     ) -> None:
         """The node did not know the pod: ask the one to which it has moved, if it has."""
         node = await self._router.find_again(subject, refused)
@@ -111,6 +140,8 @@ class StreamServer:
             return
         relay.keeps_not_found = False
         with self._opens():
+            if user:
+                await self._callers.authorize(user, request, node.name)
             await relay.open(node.session, request, deadline=self._deadlines.open)
         await relay.finished()
 
@@ -132,6 +163,12 @@ class StreamServer:
             work.close()
             raise LocalProtocolError("the stream server does not run")
         return self._group.create_task(work, name=name)
+
+
+def without_secrets(request: RequestHead) -> RequestHead:
+    """The request as an edge may see it: a caller's token is for the cloud alone."""
+    headers = without_headers(request.headers, ("authorization",))
+    return RequestHead(request.method, request.target, headers)
 
 
 def _is_finite(request: RequestHead) -> bool:

@@ -289,6 +289,20 @@ def test_an_api_server_reaches_nodes_that_nothing_leads_to(site: Site) -> None:
     assert site.edge.run("ss", "--no-header", "--listening", "--tcp", "--udp", "--numeric") == ""
 
 
+def test_scrapers_in_pods_read_metrics_with_their_tokens(site: Site) -> None:
+    manage(site)
+    url = f"https://{_host(site.addresses.second_edge)}:10351/metrics/resource"
+
+    def scrape(token: str) -> tuple[str, str]:
+        return site.curl(site.pod, url, "--header", f"Authorization: Bearer {token}")
+
+    # The edge node would answer with the token if it got to see it.
+    assert scrape(SCRAPER) == ("200", "edge-2 GET /metrics/resource\n")
+    text = "Forbidden (user=stranger, verb=get, resource=nodes, subresource(s)=[metrics])"
+    assert scrape(STRANGER) == ("403", text)
+    assert scrape("unknown") == ("401", "Unauthorized")
+
+
 def test_other_connections_go_where_they_went(site: Site) -> None:
     at = site.addresses
     manage(site)
