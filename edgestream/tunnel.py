@@ -5,6 +5,7 @@ runs everywhere and costs more.
 """
 
 import importlib.util
+import os
 import socket
 import ssl
 from dataclasses import dataclass
@@ -175,5 +176,7 @@ def dial_error(server: str, error: BaseException) -> StreamError:
         )
     if isinstance(error, TimeoutError):
         return DialFailed(f"the cloud at {server} did not answer in time")
-    why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return DialFailed(f"the cloud at {server} can't be reached: {why}")
+    number = getattr(error, "errno", None) or 0
+    # asyncio's own words for a failed connect are a Python tuple; those of the resolver are fine.
+    why = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or str(error)
+    return DialFailed(f"the cloud at {server} can't be reached: {why or type(error).__name__}")
