@@ -34,6 +34,10 @@ _PLAIN_WORDS = {
     "UNSUPPORTED_PROTOCOL": "it offered only TLS versions older than 1.2",
     "NO_SHARED_CIPHER": "it offered no cipher suite that fits our key",
 }
+_VERIFY_WORDS = {  # openssl/x509_vfy.h
+    9: "its client certificate is not valid yet",
+    10: "its client certificate has expired",
+}
 
 
 class TlsListener:
@@ -111,9 +115,7 @@ class TlsListener:
                 **self._deadlines,
             )
         except ssl.SSLError as error:
-            reason = (error.reason or "").upper()
-            words = _PLAIN_WORDS.get(reason) or reason.lower().replace("_", " ") or "TLS failed"
-            log.warning("%s: refused %s: %s", self._name, peer, words)
+            log.warning("%s: refused %s: %s", self._name, peer, _words(error))
         except TimeoutError:
             log.warning("%s: refused %s: no TLS handshake in time", self._name, peer)
         except OSError as error:
@@ -121,6 +123,13 @@ class TlsListener:
         else:
             return
         connection.close()
+
+
+def _words(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in _VERIFY_WORDS:
+        return _VERIFY_WORDS[error.verify_code]
+    reason = (error.reason or "").upper()
+    return _PLAIN_WORDS.get(reason) or reason.lower().replace("_", " ") or "TLS failed"
 
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
