@@ -251,7 +251,7 @@ class TooManyRequests(RouteError):
 
 
 class LookupFailed(RouteError):
-    """The Kubernetes API could not say where the pod runs."""
+    """The Kubernetes API did not answer, or not with what it was asked for."""
 
     code = "KS4010"
     http_status = 503
