@@ -37,11 +37,19 @@ class Background:
         return self.run(called())
 
     def close(self) -> None:
-        """Leave all contexts, and end the thread."""
+        """Leave all contexts, cancel what still runs, and end the thread."""
         self.run(self._contexts.aclose())
+        self.run(_cancel_the_rest())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(DEADLINE)
         self._loop.close()
+
+
+async def _cancel_the_rest() -> None:
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    await asyncio.gather(*rest, return_exceptions=True)
 
 
 @contextmanager

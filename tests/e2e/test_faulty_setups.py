@@ -19,6 +19,7 @@ import pytest
 import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from lab import configs
 from lab.environment import BIN
@@ -113,6 +114,7 @@ def expire(pki: Path, stem: str) -> None:
     path = pki / f"{stem}.crt"
     old = x509.load_pem_x509_certificate(path.read_bytes())
     key = serialization.load_pem_private_key((pki / "ca.key").read_bytes(), password=None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
     now = datetime.now(UTC)
     expired = x509.CertificateBuilder(
         issuer_name=old.issuer,

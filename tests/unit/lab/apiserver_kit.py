@@ -152,8 +152,8 @@ async def _read_request(
 
 
 @asynccontextmanager
-async def fake_kubelet(keys: Keys, script: Script) -> AsyncIterator[FakeKubelet]:
-    """Run a scripted kubelet; its connections end with it."""
+async def fake_kubelet(keys: Keys | None, script: Script) -> AsyncIterator[FakeKubelet]:
+    """Run a scripted kubelet, over plain HTTP without keys; its connections end with it."""
     kubelet = FakeKubelet(script)
     tasks: set[asyncio.Task[None]] = set()
 
@@ -162,9 +162,10 @@ async def fake_kubelet(keys: Keys, script: Script) -> AsyncIterator[FakeKubelet]
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    server = await asyncio.start_server(
-        accept, "127.0.0.1", 0, ssl=keys.server_context(), ssl_shutdown_timeout=1
-    )
+    tls: dict[str, Any] = {}
+    if keys:
+        tls = {"ssl": keys.server_context(), "ssl_shutdown_timeout": 1}
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, **tls)
     kubelet.port = server.sockets[0].getsockname()[1]
     try:
         yield kubelet

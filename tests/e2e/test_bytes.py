@@ -1,0 +1,54 @@
+"""Nothing is lost at the end: large outputs with exit codes, bursts right before an exit.
+
+``E2E_BULK_BYTES`` is the size of a large output, 200,000,000 unless told otherwise.
+"""
+
+import hashlib
+import os
+from itertools import repeat
+
+import pytest
+
+from lab.containerd import Lab
+from tests.e2e.kubectl import Kubectl
+from tests.e2e.pods import run_pod
+
+BULK = int(os.environ.get("E2E_BULK_BYTES", "200_000_000"))
+LINE = b"0123456789 abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ\n"
+BURST = [f"{number}" for number in range(1, 5001)]
+RUNS = 20
+
+
+@pytest.fixture(scope="module")
+def digest() -> str:
+    """Of what the large output has to be."""
+    found = hashlib.sha256()
+    whole, rest = divmod(BULK, len(LINE))
+    for _ in repeat(None, whole):
+        found.update(LINE)
+    found.update(LINE[:rest])
+    return found.hexdigest()
+
+
+@pytest.mark.parametrize("time", range(3))
+def test_a_large_output_and_its_exit_code(kubectl: Kubectl, digest: str, time: int) -> None:
+    script = f"yes '{LINE.decode().rstrip()}' | head -c {BULK}; exit 7"
+    done = kubectl("exec", "cat", "--", "sh", "-c", script, deadline=120)
+    assert (done.code, len(done.out)) == (7, BULK)
+    assert hashlib.sha256(done.out).hexdigest() == digest
+
+
+def test_a_burst_before_a_command_exits(kubectl: Kubectl) -> None:
+    for code in range(RUNS):
+        done = kubectl("exec", "cat", "--", "sh", "-c", f"seq 1 {len(BURST)}; exit {code}")
+        assert done.code == code
+        assert done.lines == BURST
+
+
+def test_a_burst_before_a_container_exits(kubectl: Kubectl, runtime: Lab) -> None:
+    pod = run_pod(runtime, "burst")
+    for number in range(RUNS):
+        name = f"burst-{number}"
+        runtime.run_container(pod, name, ["seq", "1", str(len(BURST))])
+        assert kubectl.ok("logs", "-f", "burst", "-c", name).lines == BURST
+    runtime.remove_pod(pod.id)
