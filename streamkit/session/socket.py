@@ -6,6 +6,7 @@ waits for a channel; writing happens when the socket has room.
 
 import asyncio
 import logging
+import struct
 import traceback
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ log = logging.getLogger(__name__)
 _WSProtocol: Any = vars(picows.picows)["WSProtocol"]
 _MESSAGE = 64 * 1024
 """How large messages are at first."""
+_PROBES = (0.1, 0.3, 1.0)
+"""Seconds after the beginning at which the link is measured again."""
+_PING_TIME = struct.Struct("!d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,6 @@ class TunnelSocket(WSListener):
         self._silence = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._hello_due = 0.0
-        self._pinged_at = 0.0
         self.was_cut = False
 
     @abstractmethod
@@ -107,6 +110,9 @@ class TunnelSocket(WSListener):
         session.attach()
         self._hello_due = asyncio.get_running_loop().time() + self._limits.handshake
         self._heartbeat()
+        # The round trip of a link at rest decides how windows grow: one look is too few to know it.
+        for delay in _PROBES:
+            asyncio.get_running_loop().call_later(delay, self._ping)
         early, self._early = self._early, []
         for payload in early:
             self._receive(payload)
@@ -148,9 +154,7 @@ class TunnelSocket(WSListener):
             if not self._is_full:
                 transport.send_pong(frame.get_payload_as_bytes())
         elif message_type == WSMsgType.PONG:
-            if self._session:
-                now = asyncio.get_running_loop().time()
-                self._session.round_trip_measured(now - self._pinged_at)
+            self._pong_received(frame.get_payload_as_bytes())
         elif message_type == WSMsgType.CLOSE:
             reason = frame.get_close_reason() or "no reason given"
             error, will_return = self.close_received(cast(int, frame.get_close_code()), reason)
@@ -239,9 +243,19 @@ class TunnelSocket(WSListener):
             self._end(error, will_return=True)
             transport.disconnect(graceful=False)
             return
-        self._pinged_at = loop.time()
-        transport.send_ping()
+        self._ping()
         self._timer = loop.call_later(self._limits.heartbeat, self._heartbeat)
+
+    def _ping(self) -> None:
+        if self._transport and not self._is_ended:
+            self._transport.send_ping(_PING_TIME.pack(asyncio.get_running_loop().time()))
+
+    def _pong_received(self, payload: bytes) -> None:
+        if self._session and len(payload) == _PING_TIME.size:
+            (pinged_at,) = _PING_TIME.unpack(payload)
+            seconds = asyncio.get_running_loop().time() - pinged_at
+            if seconds > 0:
+                self._session.round_trip_measured(seconds)
 
     def _fault(
         self, session: Session, transport: WSTransport, now: float

@@ -43,7 +43,7 @@ _OF_THE_SESSION = frozenset((V2Type.HELLO, V2Type.DRAIN))
 class V2Settings:
     """Windows in bytes, the time in seconds for which a session outlives its tunnel."""
 
-    window: int = 512 * 1024
+    window: int = 128 * 1024
     max_window: int = 4 * 1024 * 1024
     resume_timeout: float = 30.0
 

@@ -384,7 +384,7 @@ def test_the_window_grows_until_it_carries_a_long_fast_link() -> None:
 
 
 def test_the_window_stays_where_it_is_enough() -> None:
-    link = LongLink(rate=100 * MBIT, delay=0.005, settings=V2Settings())
+    link = LongLink(rate=100 * MBIT, delay=0.001, settings=V2Settings())
     per_second = list(download(link, 3, consumes=lambda size: True))
     assert per_second[-1] > 0.95 * 100 * MBIT
     assert window_of(link) == V2Settings().window
