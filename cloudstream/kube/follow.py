@@ -17,6 +17,8 @@ _WATCH_SECONDS = (50, 70)
 """How long one watch lasts. A connection that is dead without a word costs no more than that."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 """Seconds between failures."""
+_TOLD_AGAIN = 600.0
+"""Seconds between two log lines about the same failure."""
 _PROVEN = 10.0
 """Seconds after which a watch was a good one. Others are not repeated without a pause."""
 _PAGE = "250"
@@ -72,7 +74,7 @@ async def follow(
     """
     follower = _Follower(api, path, observer, selectors or {}, changes_only)
     pauses = Pauses(_FIRST_PAUSE, _LONGEST_PAUSE)
-    limiter = RepeatLimiter()
+    limiter = RepeatLimiter(_TOLD_AGAIN)
     while True:
         begin = time.monotonic()
         is_well = True

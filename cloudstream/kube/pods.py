@@ -23,7 +23,9 @@ _CACHE_SIZE = 10_000
 _FRESH = 10.0
 """Seconds for which a pod's node is taken from memory without a watch."""
 _AWAY = 5.0
-"""Seconds after a failure for which known pods are not asked for: nobody waits for them again."""
+"""Seconds after a failure for which known pods are not asked for."""
+_PATIENCE = 1.0
+"""Seconds for which a request for a known pod waits, to have the latest: then memory has to do."""
 _IDLE = 600.0
 """Seconds without a lookup after which the watch ends until somebody asks again."""
 
@@ -55,7 +57,8 @@ class PodDirectory:
         self._known: OrderedDict[_Key, _Known] = OrderedDict()
         self._readings: dict[_Key, _Reading] = {}
         self._tasks: set[asyncio.Task[object]] = set()
-        self._failed_at = float("-inf")
+        self._failed_at: float | None = None
+        """When the API failed to answer last; None once it has answered again."""
         self._view = 0
         self._is_watching = False
         self._asked = asyncio.Event()
@@ -90,9 +93,16 @@ class PodDirectory:
             self._known.move_to_end(key)
             if self._is_current(known):
                 return known.node_name
-            if time.monotonic() - self._failed_at < _AWAY:
+            if self._failed_at is not None:
+                # Nobody waits again for an API that failed; whether it is back is asked beside.
+                if time.monotonic() - self._failed_at >= _AWAY:
+                    self._read(key)
                 return self._from_memory(key, known)
-        found = await self._read(key)
+        task = self._read(key)
+        if known is not None and not (await asyncio.wait({task}, timeout=_PATIENCE))[0]:
+            return self._from_memory(key, known)
+        # Whoever asked first may go away; the others still wait for the answer.
+        found = await asyncio.shield(task)
         if isinstance(found, str):
             return found
         if isinstance(found, LookupFailed) and known is not None:
@@ -119,6 +129,7 @@ class PodDirectory:
     def watching(self) -> None:
         """Changes since the last ``listed`` are told."""
         self._is_watching = True
+        self._failed_at = None
 
     def changed(self, kind: str, item: JsonObject) -> None:
         """A pod changed; most of the time it stays where it is."""
@@ -157,14 +168,13 @@ class PodDirectory:
             )
         return known.node_name
 
-    async def _read(self, key: _Key) -> str | StreamError:
+    def _read(self, key: _Key) -> "asyncio.Task[str | StreamError]":
         """One question for all who want to know at the same time."""
         reading = self._readings.get(key)
         if reading is None:
             task = spawn(self._ask(key), name="pod lookup", owner=self._tasks)
             reading = self._readings[key] = _Reading(task)
-        # Whoever asked first may go away; the others still wait for the answer.
-        return await asyncio.shield(reading.task)
+        return reading.task
 
     async def _ask(self, key: _Key) -> str | StreamError:
         view = self._view if self._is_watching else None
@@ -182,7 +192,7 @@ class PodDirectory:
             return error
         finally:
             reading = self._readings.pop(key)
-        self._failed_at = float("-inf")
+        self._failed_at = None
         if not node_name:
             return PodNotScheduled(f'pod "{key[1]}" in namespace "{key[0]}" has no node yet')
         self._remember(key, _Known(node_name, time.monotonic(), view))

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import trustme
 from aiohttp import web
 
 import cloudstream.kube.api as api_module
@@ -203,6 +204,18 @@ async def test_a_token_that_stays_refused_is_told(
             with pytest.raises(ApiRefused, match="answered 401"):
                 async with api.watch("/api/v1/pods", {}, seconds=5):
                     pytest.fail("nothing was agreed to")
+
+
+async def test_another_ca_is_read_again(kube: KubeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_module, "_RENEWAL_PAUSE", 0.0)
+    ca_file = kube.directory / "ca.crt"
+    right = ca_file.read_bytes()
+    trustme.CA().cert_pem.write_to_path(ca_file)
+    async with closing(kube.api()) as api:
+        with pytest.raises(LookupFailed, match="can't be reached"):
+            await api.request("GET", POD)
+        ca_file.write_bytes(right)
+        assert (await api.request("GET", POD))["metadata"]["name"] == "web"
 
 
 async def test_the_api_serves_again_after_an_outage(kube: KubeServer) -> None:

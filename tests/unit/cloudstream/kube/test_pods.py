@@ -71,19 +71,34 @@ async def test_doubt_asks_again_at_once() -> None:
 async def test_a_known_pod_is_found_all_through_an_outage(
     clock: Clock, outage: Exception | None
 ) -> None:
-    kube = ScriptedKube(lambda method, path: outage)
+    kube = ScriptedKube(in_turn("edge-1"))
     pods = PodDirectory(kube, deadline=0.01)
-    kube.answer = in_turn("edge-1")
     await node_of(pods)
     kube.answer = lambda method, path: outage
     for _ in range(600):
         clock.now += 0.1
         assert await node_of(pods) == "edge-1"
-    # Nobody waits for an API that has just failed: it is asked about every five seconds.
+        await asyncio.sleep(0)
+    # An API that has just failed is asked about every five seconds.
     assert 2 <= len(kube.requests) <= 14
+    await until(lambda: not pods._readings)
     kube.answer = in_turn("edge-2")
     clock.now += 5
+    # Whether it is back is seen beside: nobody waits for that.
+    assert await node_of(pods) == "edge-1"
+    await until(lambda: not pods._readings)
     assert await node_of(pods) == "edge-2"
+
+
+async def test_nobody_waits_long_for_an_api_where_a_pod_is_known(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pods_module, "_PATIENCE", 0.01)
+    pods = directory("edge-1", None, deadline=3600)
+    await node_of(pods)
+    clock.now += 11
+    assert await node_of(pods) == "edge-1"
+    await pods.close()
 
 
 async def test_a_pod_in_doubt_is_found_through_an_outage() -> None:
