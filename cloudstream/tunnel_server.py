@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 CONNECT_PATH = "/v1/kubeedge/connect"
 NODE_NAME_HEADER = "SessionHostNameOverride"
 NODE_IP_HEADER = "SessionInternalIP"
-CLOSED_GRACE = 0.9
+CLOSED_GRACE = 0.6
 """Seconds that an edge has to come back after its connection was closed without a word. Either it
 was killed, and its sessions are over; or somebody in between has closed, and it dials at once."""
 
