@@ -4,6 +4,7 @@ The WebSocket itself is picows' where a wheel of it exists, else the websockets 
 runs everywhere and costs more.
 """
 
+import errno
 import importlib.util
 import os
 import socket
@@ -177,6 +178,8 @@ def dial_error(server: str, error: BaseException) -> StreamError:
     if isinstance(error, TimeoutError):
         return DialFailed(f"the cloud at {server} did not answer in time")
     number = getattr(error, "errno", None) or 0
+    if isinstance(error, ConnectionResetError):  # which the TLS library raises without a word
+        number = errno.ECONNRESET
     # asyncio's own words for a failed connect are a Python tuple; those of the resolver are fine.
     why = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or str(error)
     return DialFailed(f"the cloud at {server} can't be reached: {why or type(error).__name__}")

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 from types import FrameType
+from typing import Any
 
 from streamkit.service.cli import Exit, report
 
@@ -48,6 +49,7 @@ def _loop_factory(uvloop: bool) -> Callable[[], asyncio.AbstractEventLoop] | Non
 async def _until_signal(main: Callable[[], Awaitable[None]]) -> int:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
+    loop.set_exception_handler(_report)
     received: list[signal.Signals] = []
 
     def stop(number: signal.Signals) -> None:
@@ -67,6 +69,16 @@ async def _until_signal(main: Callable[[], Awaitable[None]]) -> int:
         if not received:
             raise
     return 128 + received[0] if received else Exit.OK
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log, in one line, what the loop has to say; failed TLS handshakes are told by their owners.
+
+    The exception in ``context`` may be a class, where a library was careless.
+    """
+    message, error = context.get("message", "the event loop met an error"), context.get("exception")
+    if message != "SSL handshake failed":
+        log.error("%s", message, exc_info=error if isinstance(error, BaseException) else None)
 
 
 def _exit_at_once(number: int, frame: FrameType | None) -> None:

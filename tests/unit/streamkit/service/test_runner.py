@@ -60,6 +60,21 @@ def test_an_error_is_one_line(
     assert capsys.readouterr().err.splitlines() == [line]
 
 
+def test_what_the_loop_reports_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        for message, error in (
+            ("a callback failed", RuntimeError("boom")),
+            ("a library is careless", ConnectionResetError),
+            ("SSL handshake failed", ConnectionResetError()),
+        ):
+            loop.call_exception_handler({"message": message, "exception": error})
+
+    assert run(main) == 0
+    assert caplog.messages == ["a callback failed", "a library is careless"]
+    assert [bool(record.exc_info) for record in caplog.records] == [True, False]
+
+
 def test_a_stack_is_shown_on_request(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(failing(RuntimeError("boom")), verbosity=4) == 1
     assert "Traceback" in capsys.readouterr().err
