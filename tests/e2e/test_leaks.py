@@ -62,6 +62,8 @@ def test_nothing_is_left_of_commands_that_were_broken_off(stack: Stack, runtime:
 
     with ThreadPoolExecutor(AT_ONCE) as threads:
         list(threads.map(break_off, [(command, LONGEST) for command in COMMANDS]))
+        with stack.kubectl.talk("logs", "-f", "--tail=1", "talker") as first:
+            first.wait_for_lines(3)  # the edge goes on to watch log files
         wait_until(lambda: not processes("cat", MARK), "the end of what was executed")
         assert runtime.pid
         before = Footprint(edge=stack.edge.pid, cloud=stack.cloud.pid, containerd=runtime.pid)

@@ -133,8 +133,8 @@ def test_a_link_that_stays_away(impatient: Trouble, tmp_path: Path) -> None:
     stack, link, loop = impatient.stack, impatient.link, impatient.loop
     file = tmp_path / "file"
     file.write_bytes(os.urandom(SIZE))
-    with stack.kubectl.talk("logs", "-f", "talker") as first:
-        first.wait_for(b"line ")  # the edge goes on to watch log files
+    with stack.kubectl.talk("logs", "-f", "--tail=1", "talker") as first:
+        first.wait_for_lines(3)  # the edge goes on to watch log files
     stack.kubectl.ok("logs", "failer")  # the API server keeps its connection
     before = Footprint(edge=stack.edge.pid, cloud=stack.cloud.pid)
     with (

@@ -52,7 +52,11 @@ class Link:
         if self._refuses:
             _reset(writer)
             return
-        there, back = await asyncio.open_connection("127.0.0.1", self._target_port)
+        try:
+            there, back = await asyncio.open_connection("127.0.0.1", self._target_port)
+        except OSError:
+            _reset(writer)
+            return
         pair = (writer, back)
         self._writers.update(pair)
         try:
