@@ -47,6 +47,8 @@ class Conversation:
         self._begun = ""  # what may become a message to the terminal
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         stderr: int | None = None
+        # A shell's background job ignores SIGINT, and its children inherit that.
+        command = ["env", "--default-signal=INT", *command]
         if terminal:
             self._out, stdin = os.openpty()
             self._in, stdout, stderr = os.dup(self._out), stdin, stdin
