@@ -24,8 +24,10 @@ def test_on_pipes_the_answer_is_waited_for_and_shown(capsys: pytest.CaptureFixtu
 def test_on_a_terminal_size_echo_keys_and_exit_code_are_as_for_a_user() -> None:
     with Conversation(["sh"], ENVIRONMENT, terminal=(33, 101)) as talk:
         talk.wait_for("ready> $", DEADLINE)
-        talk.type("stty size; sleep 1000\n")
+        # Ctrl-C goes to whoever is in the foreground: by "asleep" that is no longer the shell.
+        talk.type("stty size; sh -c 'echo asleep; exec sleep 1000'\n")
         talk.wait_for("^33 101$", DEADLINE)
+        talk.wait_for("^asleep$", DEADLINE)
         talk.type("\x03")
         talk.wait_for("ready> $", DEADLINE)
         talk.type("exit 5\n")
