@@ -42,6 +42,7 @@ class BackendConnection:
         self._peer = peer
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
         self._unread = b""
+        self._drained = asyncio.Event()
 
     @classmethod
     async def dial(cls, address: str, port: int, *, deadline: float) -> Self:
@@ -155,6 +156,15 @@ class BackendConnection:
                 f"the connection to {self._peer} broke: {_reason(error)}"
             ) from error
 
+    @property
+    def is_drained(self) -> bool:
+        """Whether a read waits: all that the server has said has been read."""
+        return self._drained.is_set()
+
+    async def drained(self) -> None:
+        """Wait until a read waits, which may be over again when this returns."""
+        await self._drained.wait()
+
     async def write(self, data: bytes) -> None:
         """Send raw bytes; waits for as long as the server does not read."""
         try:
@@ -174,7 +184,11 @@ class BackendConnection:
         self._socket.close()
 
     async def _receive(self) -> bytes:
-        return await asyncio.get_running_loop().sock_recv(self._socket, READ_SIZE)
+        self._drained.set()  # nobody sees it unless the next call has to wait
+        try:
+            return await asyncio.get_running_loop().sock_recv(self._socket, READ_SIZE)
+        finally:
+            self._drained.clear()
 
     async def _send_request(self, data: bytes | None) -> None:
         try:

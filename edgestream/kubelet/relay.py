@@ -7,9 +7,13 @@ from typing import Any
 
 from edgestream.kubelet.backend_connection import BackendConnection
 from edgestream.kubelet.exchange import Exchange
+from edgestream.kubelet.spdy_pings import PingFilter
 from streamkit.errors import ChannelReset, IncompleteAnswer
 from streamkit.service.tasks import spawn
 from streamkit.wire.exchange import Headers, ResponseHead, header_values, without_headers
+
+MAX_PINGS = 120
+"""Bytes of pings that may wait. A ping has 12, and a client waits for its answer."""
 
 _HOP_BY_HOP = frozenset(
     {
@@ -63,21 +67,63 @@ async def relay_upgrade(
     """Pass on a 101 and then raw bytes, until the backend ends and all it said is delivered.
 
     The caller's half-close is passed on and ends nothing else. Each direction waits for its own
-    reader alone. Raises IncompleteAnswer if the backend's side breaks instead of ending.
+    reader alone, but for SPDY's pings, which wait until the backend has nothing more to say.
+    Raises IncompleteAnswer if the backend's side breaks instead of ending.
     """
     await exchange.send_head(head)
-    async with alongside(_to_backend(exchange, connection), name="relay-to-backend"):
+    to_backend = _ToBackend(exchange, connection)
+    async with (
+        alongside(to_backend.relay(), name="relay-to-backend"),
+        alongside(to_backend.relay_pings(), name="relay-pings"),
+    ):
         while data := await connection.read():
             await exchange.write(data)
     await exchange.end()
 
 
-async def _to_backend(exchange: Exchange, connection: BackendConnection) -> None:
-    try:
-        while data := await exchange.read():
-            await connection.write(data)
-    except IncompleteAnswer:
-        return  # it listens no more, but may have more to say; reading tells how it ends
-    except ChannelReset:
-        return  # the caller is gone, and the exchange as a whole is about to be cancelled
-    connection.write_eof()
+class _ToBackend:
+    """The caller's direction of an upgraded stream."""
+
+    def __init__(self, exchange: Exchange, connection: BackendConnection) -> None:
+        self._exchange = exchange
+        self._connection = connection
+        self._writing = asyncio.Lock()  # held from a frame's begin to its end
+        self._pings = b""
+        self._has_pings = asyncio.Event()
+
+    async def relay(self) -> None:
+        """Pass on all but pings, up to the caller's half-close."""
+        frames, is_writing = PingFilter(), False
+        try:
+            while data := await self._exchange.read():
+                others, pings = frames.feed(data)
+                if pings:
+                    self._pings = (self._pings + pings)[:MAX_PINGS]
+                    self._has_pings.set()
+                if not others:
+                    continue
+                if not is_writing:
+                    await self._writing.acquire()
+                await self._connection.write(others)
+                is_writing = frames.is_in_frame
+                if not is_writing:
+                    self._writing.release()
+        except IncompleteAnswer:
+            return  # it listens no more, but may have more to say; reading tells how it ends
+        except ChannelReset:
+            return  # the caller is gone, and the exchange as a whole is about to be cancelled
+        self._connection.write_eof()
+
+    async def relay_pings(self) -> None:
+        """Pass on pings as soon as nothing waits to be read."""
+        try:
+            while True:
+                await self._has_pings.wait()
+                await self._connection.drained()
+                async with self._writing:
+                    if self._connection.is_drained:
+                        pings, self._pings = self._pings, b""
+                        self._has_pings.clear()
+                        await self._connection.write(pings)
+        except IncompleteAnswer:
+            return  # as above

@@ -15,6 +15,8 @@ UPGRADE = (("Connection", "Upgrade"), ("Upgrade", "SPDY/3.1"))
 REQUEST = RequestHead("POST", "/exec/ns/p/c?command=id&output=1", UPGRADE)
 MANY = 32 << 20
 """Bytes that fit into no buffers of a connection on the loopback."""
+SPOKEN = 1 << 20
+"""Bytes that do fit there."""
 TURNS = 500
 """Echoes that take long enough for a relay that does not stop to move that many bytes."""
 
@@ -347,3 +349,30 @@ async def test_a_caller_that_is_gone_is_no_fault(caplog: pytest.LogCaptureFixtur
         await answer(Streaming(server.url), exchange)
         assert await exchange.receive_all() == b"last words"
     assert not caplog.records
+
+
+async def test_a_ping_costs_no_output_of_a_server_that_has_closed() -> None:
+    output = bytes(SPOKEN)
+    frame = bytes.fromhex("80030001 00000002") + b"zz"
+    ping = bytes.fromhex("80030006 00000004 00000001")
+
+    async def script(peer: Peer) -> None:
+        await peer.receive_head()
+        await peer.send(SWITCHED)
+        assert await peer.receive_exactly(len(frame + ping)) == frame + ping
+        await peer.send(output)
+
+    async with (
+        asyncio.timeout(LIMIT),
+        scripted_server(script) as server,
+        asyncio.TaskGroup() as tasks,
+    ):
+        exchange = MemoryExchange(REQUEST)
+        tasks.create_task(answer(Streaming(server.url), exchange))
+        await exchange.send(frame + ping)
+        await server.finished.wait()
+        received = b""
+        while piece := await exchange.receive():
+            received += piece
+            await exchange.send(ping)
+    assert received == output
