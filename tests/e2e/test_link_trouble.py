@@ -19,6 +19,8 @@ WAYS = ("cut", "close", "swallow")
 TIMES = 3
 RATE = 8_000_000.0
 """Bytes per second over the link, so that what is copied is under way for a while."""
+SLOW_RATE = 2_000_000.0
+"""With which it is under way for longer than a client waits to ping, five seconds."""
 BETWEEN = 3_000_000
 """Bytes that pass from one trouble to the next."""
 LAST_NUMBER = 2_200_000
@@ -76,7 +78,7 @@ def trouble(loop: Background, new_stack: NewStack, *, resume_timeout: float) -> 
         cloud={"cloudstream": {"deadlines": cloud}},
         edge={
             "modules": {"edgeStream": {"readDeadline": 1}},
-            "edgestream": {"deadlines": edge, "backoff": {"initial": 0.2, "maximum": 0.5}},
+            "edgestream": {"deadlines": edge, "backoff": {"initial": 0.1, "maximum": 0.2}},
         },
     )
     return Trouble(stack, links[0], loop)
@@ -103,6 +105,17 @@ def test_output_of_a_command(patient: Trouble, way: str) -> None:
         done = talk.finish()
     assert (done.code, done.err) == (0, "")
     assert done.out == "".join(f"{number}\n" for number in range(1, LAST_NUMBER + 1)).encode()
+
+
+def test_output_that_is_long_under_way(patient: Trouble) -> None:
+    patient.link.rate = SLOW_RATE
+    try:
+        done = patient.stack.kubectl("exec", "cat", "--", "seq", "1", str(LAST_NUMBER))
+    finally:
+        patient.link.rate = RATE
+    assert (done.code, done.err) == (0, "")
+    assert done.lines[-1] == str(LAST_NUMBER)
+    assert len(done.lines) == LAST_NUMBER
 
 
 @pytest.mark.parametrize("way", WAYS)
