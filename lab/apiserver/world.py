@@ -1,6 +1,7 @@
 """All objects there are, and where a pod's or a node's kubelet port is."""
 
 import asyncio
+import contextlib
 import copy
 import os
 import time
@@ -18,6 +19,8 @@ from lab.apiserver.status import not_found, plain_error
 from lab.apiserver.store import Collection, Key, Object, Versions, timestamp
 
 DEFAULT_KUBELET_PORT = 10250
+READ_PATIENCE = 0.7
+"""Seconds that requests wait for a runtime that is known already."""
 
 _SYSTEM_INFO = (
     *("architecture", "bootID", "containerRuntimeVersion", "kernelVersion", "kubeProxyVersion"),
@@ -41,6 +44,7 @@ class World:
         }
         self._sources = sources
         self._last_read: dict[str, dict[Key, Object]] = {}
+        self._readings: dict[str, tuple[float, asyncio.Task[dict[Key, Object]]]] = {}
         self._refreshing = asyncio.Lock()
         self._read_since = float("-inf")
         self._dial: dict[str, Address] = {}
@@ -68,15 +72,34 @@ class World:
             since = time.monotonic()
             found = dict(self._static)
             for source in self._sources:
-                try:
-                    self._last_read[source.node.name] = await asyncio.to_thread(source.read)
-                except grpc.RpcError:
-                    self._last_read.setdefault(source.node.name, {})
-                found |= self._last_read[source.node.name]
+                found |= await self._read(source)
             self.pods.observe(found)
             self._read_since = since
             for namespace, _ in found:
                 self._add_namespace(namespace)
+
+    async def _read(self, source: CriPods) -> dict[Key, Object]:
+        """A runtime's pods as they are now, or as they were where it does not answer soon."""
+        name = source.node.name
+        # One that a caller did not see to its end may still be under way.
+        if name in self._readings and not await self._is_done(name):
+            return self._last_read[name]
+        reading = asyncio.create_task(asyncio.to_thread(source.read))
+        reading.add_done_callback(_forget_failure)
+        self._readings[name] = time.monotonic(), reading
+        if await self._is_done(name):
+            with contextlib.suppress(grpc.RpcError):
+                self._last_read[name] = reading.result()
+        return self._last_read.setdefault(name, {})
+
+    async def _is_done(self, name: str) -> bool:
+        """Whether a runtime's reading ends in time. There is none while nothing is known of it."""
+        since, reading = self._readings[name]
+        patience = None
+        if name in self._last_read:
+            patience = max(0.0, since + READ_PATIENCE - time.monotonic())
+        await asyncio.wait((reading,), timeout=patience)
+        return reading.done()
 
     async def get_pod(self, namespace: str, name: str) -> Object:
         """The pod as it is now; raises ApiError 404."""
@@ -115,6 +138,11 @@ class World:
     def _add_namespace(self, name: str) -> None:
         if ("", name) not in self.namespaces:
             self.namespaces.create("", {"metadata": {"name": name}, "status": {"phase": "Active"}})
+
+
+def _forget_failure(reading: asyncio.Task[dict[Key, Object]]) -> None:
+    if not reading.cancelled():
+        reading.exception()
 
 
 def _node_object(node: NodeConfig) -> Object:

@@ -71,6 +71,24 @@ async def test_pods_stay_while_their_runtime_is_silent(source: ScriptedSource) -
     assert names(world) == ["a"]
 
 
+async def test_a_runtime_that_hangs_is_waited_for_once(
+    source: ScriptedSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lab.apiserver.world.READ_PATIENCE", 0.01)
+    world = World(source.config, [source])
+    source.found = ["a"]
+    await world.refresh_pods()
+    source.may_answer.clear()
+    async with asyncio.timeout(LIMIT):
+        for _ in range(3):
+            await world.refresh_pods()
+        assert (names(world), source.readings) == (["a"], 2)
+        source.found = ["b"]
+        source.may_answer.set()
+        while names(world) != ["b"]:
+            await world.refresh_pods()
+
+
 async def test_callers_that_wait_share_a_reading(source: ScriptedSource) -> None:
     world = World(source.config, [source])
     source.may_answer.clear()
