@@ -1,41 +1,26 @@
-"""What both sides' v1 sessions share: the channel table, the pump, the water marks."""
+"""What both sides' v1 sessions share: how a channel's raw messages are taken."""
 
 import logging
 from abc import abstractmethod
+from typing import Any, Generic, TypeVar
 
-from streamkit.errors import ChannelError, ChannelOverflow, ChannelReset, StreamError
-from streamkit.session.channel import HIGH_WATER, LOW_WATER, Channel
-from streamkit.session.session import Session
+from streamkit.errors import ChannelError, ChannelOverflow, ChannelReset
+from streamkit.session.table import TableChannel, TableSession
 from streamkit.wire.events import Ended, Event, Received, WasReset
-from streamkit.wire.exchange import RequestHead
 from streamkit.wire.v1 import V1Mux
 
 log = logging.getLogger(__name__)
 
+M = TypeVar("M", bound=V1Mux)
+S = TypeVar("S", bound="V1Session[Any]")
 
-class V1Channel(Channel):
+
+class V1Channel(TableChannel[S]):
     """The queue towards the peer, and what the peer's messages mean for this channel."""
-
-    def __init__(self, channel_id: int, request: RequestHead, session: "V1Session") -> None:
-        super().__init__(channel_id, request)
-        self._session = session
-        self.is_open = True
 
     def consumed(self, size: int) -> None:
         if self.is_open:
             self._session.mux.consumed(self.channel_id, size)
-
-    def finish(self) -> bool:
-        """Leave the channel table; whether this is the first time."""
-        was_open, self.is_open = self.is_open, False
-        if was_open:
-            self._session.forget(self.channel_id)
-        return was_open
-
-    def fail(self, error: StreamError) -> None:
-        """The channel is lost: the handler hears why, once."""
-        if self.finish():
-            self.handler.reset_received(error)
 
     @abstractmethod
     def data_received(self, data: bytes | memoryview) -> None:
@@ -45,37 +30,11 @@ class V1Channel(Channel):
     def end_received(self) -> None:
         """The peer's RemoveConnect."""
 
-    def _send(self, data: bytes | memoryview) -> None:
-        self._session.mux.send_data(self.channel_id, data)
-        self._session.output_ready()
-        if not self.is_paused and self._session.mux.backlog(self.channel_id) > HIGH_WATER:
-            self.is_paused = True
-            self._session.paused.add(self)
-            self.handler.pause_writing()
 
-    def resume_if_drained(self) -> None:
-        """Let the handler write on, once the queue is short again."""
-        if self._session.mux.backlog(self.channel_id) <= LOW_WATER:
-            self.is_paused = False
-            self._session.paused.discard(self)
-            self.handler.resume_writing()
-
-
-class V1Session(Session):
+class V1Session(TableSession[M, V1Channel[Any]], Generic[M]):
     """All v1 channels of one tunnel. They end with it: v1 knows no resumption."""
 
     is_text = True
-
-    def __init__(self, mux: V1Mux) -> None:
-        super().__init__()
-        self.mux = mux
-        self.paused: set[V1Channel] = set()
-        self._channels: dict[int, V1Channel] = {}
-        self._error: StreamError | None = None
-
-    @property
-    def channel_count(self) -> int:
-        return len(self._channels)
 
     def attach(self) -> None:
         self.output_ready()
@@ -89,26 +48,12 @@ class V1Session(Session):
     def round_trip_measured(self, seconds: float) -> None:
         """v1 has no window that could grow with the link."""
 
-    def next_message(self) -> bytes | None:
-        message = self.mux.next_message()
-        for channel in tuple(self.paused):
-            channel.resume_if_drained()
-        return message
-
-    def close(self, error: StreamError) -> None:
-        if self._error is None:
-            self._error = error
-            for channel in tuple(self._channels.values()):
-                channel.fail(error)
-
-    def forget(self, channel_id: int) -> None:
-        """A channel leaves the table."""
-        channel = self._channels.pop(channel_id, None)
-        if channel is not None:
-            self.paused.discard(channel)
+    def message_received(self, payload: bytes) -> None:
+        for event in self.mux.receive(payload):
+            self._handle(event)
+        self.output_ready()
 
     def _handle(self, event: Event) -> None:
-        """Pass one event of a channel on. Events of channels that are gone are void."""
         match event:
             case Received(channel_id, data):
                 if channel := self._channels.get(channel_id):

@@ -11,12 +11,11 @@ from streamkit.wire.v1 import V1Cloud
 _OF_THE_CONNECTION = ("connection", "keep-alive", "content-length")
 
 
-class V1CloudSession(V1Session, CloudSession):
+class V1CloudSession(V1Session[V1Cloud], CloudSession):
     """Opens channels towards a stock edge, or towards ours when it speaks v1."""
 
     def __init__(self, *, buffer_limit: int) -> None:
-        self._cloud_mux = V1Cloud(buffer_limit=buffer_limit)
-        super().__init__(self._cloud_mux)
+        super().__init__(V1Cloud(buffer_limit=buffer_limit))
 
     def open(self, request: RequestHead, handler: ChannelHandler) -> Channel:
         if self._error is not None:
@@ -27,7 +26,7 @@ class V1CloudSession(V1Session, CloudSession):
             # requests are not carried, so none is announced.
             headers = without_headers(request.headers, _OF_THE_CONNECTION)
             head = RequestHead(request.method, request.target, (*headers, ("Connection", "close")))
-        channel = V1CloudChannel(self._cloud_mux.open(head), request, self)
+        channel = V1CloudChannel(self.mux.open(head), request, self)
         channel.handler = handler
         self._channels[channel.channel_id] = channel
         self.output_ready()
@@ -35,45 +34,35 @@ class V1CloudSession(V1Session, CloudSession):
 
     def remove(self, channel_id: int) -> None:
         """Tell the edge that the channel is over."""
-        self._cloud_mux.remove(channel_id)
-        self.output_ready()
-
-    def message_received(self, payload: bytes) -> None:
-        for event in self._cloud_mux.receive(payload):
-            self._handle(event)
+        self.mux.remove(channel_id)
         self.output_ready()
 
 
-class V1CloudChannel(V1Channel):
+class V1CloudChannel(V1Channel[V1CloudSession]):
     """Reads the kubelet's raw answer as head, body and end."""
 
     def __init__(self, channel_id: int, request: RequestHead, session: V1CloudSession) -> None:
         super().__init__(channel_id, request, session)
-        self._cloud = session
         self._decoder = AnswerDecoder(request)
 
     def send_head(self, head: ResponseHead) -> None:
         raise LocalProtocolError("the cloud sends no head")
 
-    def write(self, data: bytes | memoryview) -> None:
-        if self.is_open:
-            self._send(data)
-
     def end(self) -> None:
         # v1 has no half-close: a caller that ended an upgraded stream is gone. A plain request has
         # no body, so its end says nothing.
         if self.request.is_upgrade and self.finish():
-            self._cloud.remove(self.channel_id)
+            self._session.remove(self.channel_id)
 
     def reset(self, error: StreamError) -> None:
         if self.finish():
-            self._cloud.remove(self.channel_id)
+            self._session.remove(self.channel_id)
 
     def data_received(self, data: bytes | memoryview) -> None:
         try:
             self._pass_on(self._decoder.feed(data), len(data))
         except RemoteProtocolError as error:
-            self._cloud.remove(self.channel_id)
+            self._session.remove(self.channel_id)
             self.fail(IncompleteAnswer(str(error)))
 
     def end_received(self) -> None:
@@ -96,5 +85,5 @@ class V1CloudChannel(V1Channel):
         if self._decoder.is_complete and self.finish():
             if self.request.is_upgrade:
                 # A kubelet that refuses an upgrade keeps its connection, and so would the edge.
-                self._cloud.remove(self.channel_id)
+                self._session.remove(self.channel_id)
             self.handler.end_received()

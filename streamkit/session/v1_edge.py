@@ -13,22 +13,16 @@ from streamkit.wire.v1 import V1Edge
 log = logging.getLogger(__name__)
 
 
-class V1EdgeSession(V1Session):
+class V1EdgeSession(V1Session[V1Edge]):
     """Hands each channel that the cloud opens to the acceptor."""
 
     def __init__(self, acceptor: ChannelAcceptor, *, buffer_limit: int) -> None:
-        self._edge_mux = V1Edge(buffer_limit=buffer_limit)
-        super().__init__(self._edge_mux)
+        super().__init__(V1Edge(buffer_limit=buffer_limit))
         self._acceptor = acceptor
-
-    def message_received(self, payload: bytes) -> None:
-        for event in self._edge_mux.receive(payload):
-            self._handle(event)
-        self.output_ready()
 
     def send_end(self, channel_id: int) -> None:
         """Let a RemoveConnect follow what is queued."""
-        self._edge_mux.send_end(channel_id)
+        self.mux.send_end(channel_id)
         self.output_ready()
 
     def _handle(self, event: Event) -> None:
@@ -48,32 +42,31 @@ class V1EdgeSession(V1Session):
                 super()._handle(event)
 
 
-class V1EdgeChannel(V1Channel):
+class V1EdgeChannel(V1Channel[V1EdgeSession]):
     """Writes the answer as a kubelet would: raw HTTP, or the body alone where that is the kind."""
 
     def __init__(
         self, channel_id: int, request: RequestHead, session: V1EdgeSession, *, body_only: bool
     ) -> None:
         super().__init__(channel_id, request, session)
-        self._edge = session
         self._encoder = None if body_only else AnswerEncoder(request)
         self._has_head = False
 
     def send_head(self, head: ResponseHead) -> None:
         self._has_head = True
-        if self.is_open and self._encoder:
-            self._send(self._encoder.head(head))
+        if self._encoder and self.is_open:
+            super().write(self._encoder.head(head))
 
     def write(self, data: bytes | memoryview) -> None:
         if self.is_open:
-            self._send(self._encoder.data(data) if self._encoder else data)
+            super().write(self._encoder.data(data) if self._encoder else data)
 
     def end(self) -> None:
         if self.is_open:
             if self._encoder:
-                self._send(self._encoder.end())
+                super().write(self._encoder.end())
             self.finish()
-            self._edge.send_end(self.channel_id)
+            self._session.send_end(self.channel_id)
             # v1 has no half-close: the end of one direction is that of the other.
             self.handler.end_received()
 
@@ -82,10 +75,10 @@ class V1EdgeChannel(V1Channel):
             return
         if self._encoder is None and self._has_head:
             # This kind of channel has no other way to tell the reader that something is missing.
-            self._send(f"\n{error}\n".encode())
+            super().write(f"\n{error}\n".encode())
         # What is queued still goes out; it lacks its end, which tells the cloud that it broke off.
         self.finish()
-        self._edge.send_end(self.channel_id)
+        self._session.send_end(self.channel_id)
 
     def data_received(self, data: bytes | memoryview) -> None:
         self.handler.data_received(data)

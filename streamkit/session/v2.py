@@ -5,10 +5,12 @@ import logging
 import time
 import traceback
 from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 from streamkit.errors import LocalProtocolError, StreamError, error_of
-from streamkit.session.channel import HIGH_WATER, LOW_WATER, Channel, ChannelHandler
-from streamkit.session.session import ChannelAcceptor, CloudSession, Session
+from streamkit.session.channel import Channel, ChannelHandler
+from streamkit.session.session import ChannelAcceptor, CloudSession
+from streamkit.session.table import TableChannel, TableSession
 from streamkit.wire.events import Drained, Ended, Event, Headed, Opened, Received, WasReset
 from streamkit.wire.exchange import RequestHead, ResponseHead
 from streamkit.wire.v2 import V2Mux, V2Settings
@@ -17,31 +19,21 @@ from streamkit.wire.v2_sides import V2Cloud, V2Edge
 log = logging.getLogger(__name__)
 
 
-class V2Channel(Channel):
+M = TypeVar("M", bound=V2Mux)
+
+
+class V2Channel(TableChannel["V2Session[Any]"]):
     """One channel of a v2 session."""
 
-    def __init__(self, channel_id: int, request: RequestHead, session: "V2Session") -> None:
-        super().__init__(channel_id, request)
-        self._session = session
+    def __init__(self, channel_id: int, request: RequestHead, session: "V2Session[Any]") -> None:
+        super().__init__(channel_id, request, session)
         self._session_name = session.mux.session
         self._is_ended_here = False
         self._is_ended_there = False
-        self.is_open = True
 
     def send_head(self, head: ResponseHead) -> None:
         if self.is_open:
             self._session.send_head(self.channel_id, head)
-
-    def write(self, data: bytes | memoryview) -> None:
-        if not self.is_open:
-            return
-        session = self._session
-        session.mux.send_data(self.channel_id, data)
-        session.output_ready()
-        if not self.is_paused and session.mux.backlog(self.channel_id) > HIGH_WATER:
-            self.is_paused = True
-            session.paused.add(self)
-            self.handler.pause_writing()
 
     def end(self) -> None:
         if self.is_open:
@@ -80,40 +72,14 @@ class V2Channel(Channel):
     @property
     def _has_its_id(self) -> bool:
         # A cloud that begins anew counts its ids anew: ours may be another channel's by now.
-        return self._session_name == self._session.mux.session
-
-    def finish(self) -> bool:
-        """Leave the channel table; whether this is the first time."""
-        was_open, self.is_open = self.is_open, False
-        self._session.forget(self)
-        return was_open
-
-    def fail(self, error: StreamError) -> None:
-        """The channel is lost: the handler hears why, once."""
-        if self.finish():
-            self.handler.reset_received(error)
-
-    def resume_if_drained(self) -> None:
-        """Let the handler write on, once the queue is short again."""
-        if self._session.mux.backlog(self.channel_id) <= LOW_WATER:
-            self.is_paused = False
-            self._session.paused.discard(self)
-            self.handler.resume_writing()
+        return bool(self._session_name == self._session.mux.session)
 
 
-class V2Session(Session):
+class V2Session(TableSession[M, V2Channel], Generic[M]):
     """What both sides share. Between tunnels the channels wait, up to ``resume_timeout``."""
 
     is_text = False
     can_resume = True
-
-    def __init__(self, mux: V2Mux, settings: V2Settings) -> None:
-        super().__init__()
-        self.mux = mux
-        self.settings = settings
-        self.paused: set[V2Channel] = set()
-        self._channels: dict[int, V2Channel] = {}
-        self._error: StreamError | None = None
 
     @property
     def is_greeted(self) -> bool:
@@ -122,10 +88,6 @@ class V2Session(Session):
     @property
     def peer_resume_timeout(self) -> float:
         return self.mux.peer_resume_timeout
-
-    @property
-    def channel_count(self) -> int:
-        return len(self._channels)
 
     def attach(self) -> None:
         self.mux.attach()
@@ -143,13 +105,6 @@ class V2Session(Session):
         # would only make longer.
         self.mux.rtt = min(seconds, self.mux.rtt or seconds)
 
-    def next_message(self) -> bytes | None:
-        message = self.mux.next_message()
-        if self.paused:
-            for channel in tuple(self.paused):
-                channel.resume_if_drained()
-        return message
-
     def message_received(self, payload: bytes) -> None:
         for event in self.mux.receive(payload):
             try:
@@ -159,12 +114,6 @@ class V2Session(Session):
         if self.mux.has_output:
             self.output_ready()
 
-    def close(self, error: StreamError) -> None:
-        if self._error is None:
-            self._error = error
-            for channel in tuple(self._channels.values()):
-                channel.fail(error)
-
     def send_head(self, channel_id: int, head: ResponseHead) -> None:
         """Send an answer's head, where this side answers."""
         raise LocalProtocolError("the cloud sends no head")
@@ -172,12 +121,6 @@ class V2Session(Session):
     def break_off(self, channel_id: int, error: StreamError) -> None:
         """Tell the peer that the channel is over."""
         self.mux.send_reset(channel_id, error.code, str(error))
-
-    def forget(self, channel: V2Channel) -> None:
-        """A channel leaves the table."""
-        if self._channels.get(channel.channel_id) is channel:
-            del self._channels[channel.channel_id]
-            self.paused.discard(channel)
 
     def _handler_failed(self, event: Event, error: Exception) -> None:
         """A handler has a bug: that costs its own channel, not the tunnel of all."""
@@ -190,7 +133,6 @@ class V2Session(Session):
                 channel.handler.reset_received(fault)
 
     def _handle(self, event: Event) -> None:
-        """Pass one event of a channel on. Events of channels that are gone are void."""
         match event:
             case Received(channel_id, data):
                 if channel := self._channels.get(channel_id):
@@ -210,20 +152,19 @@ class V2Session(Session):
                 log.warning("a peer sent an event that has no place here: %s", type(event).__name__)
 
 
-class V2CloudSession(V2Session, CloudSession):
+class V2CloudSession(V2Session[V2Cloud], CloudSession):
     """Opens channels towards our own edge."""
 
     def __init__(
         self, token: str, settings: V2Settings, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._cloud_mux = V2Cloud(token, settings, clock)
-        super().__init__(self._cloud_mux, settings)
+        super().__init__(V2Cloud(token, settings, clock))
         self.token = token
 
     def open(self, request: RequestHead, handler: ChannelHandler) -> Channel:
         if self._error is not None:
             raise self._error
-        channel = V2Channel(self._cloud_mux.open(request), request, self)
+        channel = V2Channel(self.mux.open(request), request, self)
         channel.handler = handler
         self._channels[channel.channel_id] = channel
         self.output_ready()
@@ -233,11 +174,11 @@ class V2CloudSession(V2Session, CloudSession):
 
     def drain(self, sentence: str) -> None:
         """Ask the edge to dial again soon; what runs goes on."""
-        self._cloud_mux.send_drain(sentence)
+        self.mux.send_drain(sentence)
         self.output_ready()
 
 
-class V2EdgeSession(V2Session):
+class V2EdgeSession(V2Session[V2Edge]):
     """Hands each channel that the cloud opens to the acceptor."""
 
     def __init__(
@@ -246,22 +187,21 @@ class V2EdgeSession(V2Session):
         settings: V2Settings,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._edge_mux = V2Edge(settings, clock)
-        super().__init__(self._edge_mux, settings)
+        super().__init__(V2Edge(settings, clock))
         self._acceptor = acceptor
 
     @property
     def token(self) -> str:
         """The session's name, as the cloud gave it; empty before the first greeting."""
-        return self._edge_mux.session
+        return self.mux.session
 
     def send_head(self, channel_id: int, head: ResponseHead) -> None:
-        self._edge_mux.send_head(channel_id, head)
+        self.mux.send_head(channel_id, head)
         self.output_ready()
 
     def break_off(self, channel_id: int, error: StreamError) -> None:
         # What has been written is the truth so far: it arrives before the failure.
-        self._edge_mux.send_failure(channel_id, error.code, str(error))
+        self.mux.send_failure(channel_id, error.code, str(error))
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, Opened):

@@ -12,6 +12,7 @@ ExecConnect or AttachConnect) or its body alone (LogsConnect, MetricConnect). A 
 is bounded by ``buffer_limit``: beyond it the channel is reset.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from itertools import count
 
@@ -32,7 +33,7 @@ from streamkit.wire.outbox import Outbox
 _BODY_ONLY = (MessageType.LOGS_CONNECT, MessageType.METRIC_CONNECT)
 
 
-class V1Mux:
+class V1Mux(ABC):
     """What both sides have in common: the channels, their buffers, the order of sending."""
 
     def __init__(self, *, buffer_limit: int) -> None:
@@ -40,6 +41,10 @@ class V1Mux:
         self._unconsumed: dict[int, int] = {}
         self._buffer_limit = buffer_limit
         self.stray_messages = 0
+
+    @abstractmethod
+    def receive(self, payload: bytes) -> list[Event]:
+        """Take one message. Raises MalformedMessage, after which the tunnel must be closed."""
 
     @property
     def channel_ids(self) -> Iterator[int]:
@@ -124,7 +129,6 @@ class V1Cloud(V1Mux):
         self._remove(channel_id)
 
     def receive(self, payload: bytes) -> list[Event]:
-        """Take one message. Raises MalformedMessage, after which the tunnel must be closed."""
         message = decode_message(payload)
         channel_id = message.channel_id
         if message.type == MessageType.DATA:
@@ -142,7 +146,6 @@ class V1Edge(V1Mux):
     """The edge's side: serves all four kinds of channels that a stock cloud opens."""
 
     def receive(self, payload: bytes) -> list[Event]:
-        """Take one message. Raises MalformedMessage, after which the tunnel must be closed."""
         message = decode_message(payload)
         channel_id = message.channel_id
         if message.type == MessageType.DATA:

@@ -7,6 +7,7 @@ The muxes below have their own histories; these are about the layer that talks t
 import os
 from collections import deque
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -95,7 +96,7 @@ class World:
         self.edge_ends: list[End] = []
         self.cloud = self.new_cloud()
         self.edge = self.new_edge()
-        self.flying: dict[V2Session, deque[bytes]] = {}
+        self.flying: dict[V2Session[Any], deque[bytes]] = {}
         self.connect()
 
     def new_cloud(self) -> V2CloudSession:
@@ -139,7 +140,7 @@ class World:
         return count > 0
 
     @property
-    def ways(self) -> tuple[tuple[V2Session, V2Session], ...]:
+    def ways(self) -> tuple[tuple[V2Session[Any], V2Session[Any]], ...]:
         return (self.cloud, self.edge), (self.edge, self.cloud)
 
     # -- the applications ------------------------------------------------------------------

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -56,7 +57,7 @@ class Pair:
             session.detach()
 
     def settle(self) -> None:
-        ways: tuple[tuple[V2Session, V2Session], ...]
+        ways: tuple[tuple[V2Session[Any], V2Session[Any]], ...]
         ways = (self.edge, self.cloud), (self.cloud, self.edge)
         is_quiet = False
         while not is_quiet:
@@ -212,7 +213,7 @@ def test_writing_pauses_above_the_high_mark_and_resumes_at_the_low_one(side: str
         channel, handler = pair.served[0]
         channel.send_head(HEAD)
         pair.settle()
-    session: V2Session = pair.cloud if side == "cloud" else pair.edge
+    session: V2Session[Any] = pair.cloud if side == "cloud" else pair.edge
     seen = []
     for size in (HIGH_WATER, 1):
         channel.write(bytes(size))
