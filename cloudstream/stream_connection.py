@@ -19,7 +19,7 @@ from cloudstream.kubelet_path import Subject, subject_of
 from cloudstream.relay import Relay
 from cloudstream.router import dialled_address
 from streamkit.errors import BadRequest, LocalProtocolError, StreamError
-from streamkit.http.answer import LAST_CHUNK, encode_chunk, text_headers
+from streamkit.http.answer import LAST_CHUNK, encode_chunk, encode_head, text_headers
 from streamkit.wire.exchange import (
     Headers,
     RequestHead,
@@ -282,8 +282,7 @@ class StreamConnection(asyncio.Protocol):
             self._transport.write(data)
 
     def switch_protocols(self, head: ResponseHead) -> None:
-        lines = [f"HTTP/1.1 101 {head.phrase}", *(f"{k}: {v}" for k, v in head.headers), "", ""]
-        self._write("\r\n".join(lines).encode("latin-1"))
+        self._write(encode_head(head, head.headers))
         self.resume_reading()
         early = self._http.trailing_data[0]
         if early and self._relay:

@@ -7,7 +7,13 @@ let the bytes behind a 101 pass untouched.
 import h11
 
 from streamkit.errors import IncompleteAnswer, RemoteProtocolError
-from streamkit.wire.exchange import Headers, RequestHead, ResponseHead, header_values
+from streamkit.wire.exchange import (
+    Headers,
+    RequestHead,
+    ResponseHead,
+    header_values,
+    without_headers,
+)
 
 MAX_HEAD = 1 << 20
 _PROPOSAL = [("Host", "edge"), ("Connection", "upgrade"), ("Upgrade", "any")]
@@ -98,23 +104,19 @@ class AnswerEncoder:
 
     def head(self, head: ResponseHead) -> bytes:
         """The status line and headers, with the framing that fits."""
-        lines = [f"HTTP/1.1 {head.status} {head.phrase}"]
         if head.status == 101:
-            lines += [f"{name}: {value}" for name, value in head.headers]
+            return encode_head(head, head.headers)
+        headers = list(without_headers(head.headers, _FRAMING))
+        length = header_values(head.headers, "content-length")
+        if head.status in (204, 304):
+            self._has_body = False
+        elif length:
+            headers.append(("Content-Length", length[0]))
         else:
-            length = header_values(head.headers, "content-length")
-            lines += [
-                f"{name}: {value}" for name, value in head.headers if name.lower() not in _FRAMING
-            ]
-            if head.status in (204, 304):
-                self._has_body = False
-            elif length:
-                lines.append(f"Content-Length: {length[0]}")
-            else:
-                self._is_chunked = self._has_body
-                lines.append("Transfer-Encoding: chunked")
-            lines.append("Connection: close")
-        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", errors="replace")
+            self._is_chunked = self._has_body
+            headers.append(("Transfer-Encoding", "chunked"))
+        headers.append(("Connection", "close"))
+        return encode_head(head, tuple(headers))
 
     def data(self, data: bytes | memoryview) -> bytes | memoryview:
         """A piece of the body; nothing where the answer may have none."""
@@ -128,6 +130,13 @@ class AnswerEncoder:
 
 
 LAST_CHUNK = b"0\r\n\r\n"
+
+
+def encode_head(head: ResponseHead, headers: Headers) -> bytes:
+    """The status line of a head with the header lines given."""
+    lines = [f"HTTP/1.1 {head.status} {head.phrase}"]
+    lines += [f"{name}: {value}" for name, value in headers]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", errors="replace")
 
 
 def encode_chunk(data: bytes | memoryview) -> bytes:
