@@ -120,10 +120,6 @@ class EdgeTunnel(TunnelSocket):
         """End the tunnel and its session, and tell the edge why. Idempotent."""
         self.hang_up(error, will_return=False)
 
-    def drain(self, error: StreamError) -> None:
-        """End the tunnel and tell the edge to come back, for its session. Idempotent."""
-        self.hang_up(error, will_return=True)
-
     def connected(self) -> None:
         self.carry(self._admission.opened(self))
 

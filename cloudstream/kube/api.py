@@ -22,7 +22,6 @@ log = logging.getLogger(__name__)
 JsonObject = dict[str, Any]
 
 JSON = "application/json"
-MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 
 _RENEWAL_PAUSE = 10.0
