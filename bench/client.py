@@ -54,6 +54,14 @@ class Connection:
             raise ConnectionError(f"the server answered {head[:200]!r}")
         return rest
 
+    def read_until(self, ending: bytes, begun: bytes = b"") -> None:
+        """Read on from what has come already to these last bytes."""
+        while not begun.endswith(ending):
+            piece = self._socket.recv(READ)
+            if not piece:
+                raise ConnectionError("the server closed in the middle of an answer")
+            begun += piece
+
     def drain(self, size: int) -> None:
         """Read at least that many bytes and drop them."""
         view = memoryview(self._buffer)
@@ -172,9 +180,7 @@ def short_logs(port: int, context: ssl.SSLContext, requests: int) -> float:
     began = time.perf_counter()
     for _ in range(requests):
         connection.send(head_of("GET", "/containerLogs/bench/128/c"))
-        rest = connection.read_head()
-        while not rest.endswith(b"0\r\n\r\n"):
-            rest += connection._socket.recv(READ)
+        connection.read_until(b"0\r\n\r\n", connection.read_head())
     seconds = time.perf_counter() - began
     connection.close()
     return requests / seconds
