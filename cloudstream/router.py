@@ -4,6 +4,7 @@ import logging
 import socket
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
+from cloudstream.addresses import unmapped_address
 from cloudstream.kube.pods import PodDirectory
 from cloudstream.kubelet_path import Subject
 from cloudstream.node_session import NodeSession
@@ -103,7 +104,7 @@ def host_without_port(host: str) -> str:
 
 def dialled_address(sock: socket.socket) -> str:
     """The address that the caller dialled, seen through DNAT on this host where there was one."""
-    local = _unmapped(sock.getsockname()[0].partition("%")[0])
+    local = unmapped_address(sock.getsockname()[0].partition("%")[0])
     try:
         # An IPv4 connection is asked for as such, on a socket that takes both versions too.
         if isinstance(local, IPv4Address):
@@ -114,9 +115,3 @@ def dialled_address(sock: socket.socket) -> str:
     except OSError:
         # No conntrack entry: nothing redirected this connection.
         return str(local)
-
-
-def _unmapped(text: str) -> IPv4Address | IPv6Address:
-    address = ip_address(text)
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return mapped or address

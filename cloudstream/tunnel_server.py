@@ -9,9 +9,9 @@ import contextlib
 import logging
 import math
 import secrets
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from cloudstream.addresses import unmapped_address
 from cloudstream.config import CloudDeadlines, CloudLimits
 from cloudstream.node_session import NodeSession
 from cloudstream.registry import Registry
@@ -29,14 +29,12 @@ from streamkit.session.session import CloudSession
 from streamkit.session.socket import SocketLimits
 from streamkit.session.v1_cloud import V1CloudSession
 from streamkit.session.v2 import V2CloudSession
+from streamkit.wire.message import CONNECT_PATH, NODE_IP_HEADER, NODE_NAME_HEADER
 from streamkit.wire.v2 import V2Settings
 from streamkit.wire.v2_message import SESSION_HEADER, SUBPROTOCOL
 
 log = logging.getLogger(__name__)
 
-CONNECT_PATH = "/v1/kubeedge/connect"
-NODE_NAME_HEADER = "SessionHostNameOverride"
-NODE_IP_HEADER = "SessionInternalIP"
 CLOSED_GRACE = 0.6
 """Seconds that an edge has to come back after its connection was closed without a word. Either it
 was killed, and its sessions are over; or somebody in between has closed, and it dials at once."""
@@ -135,8 +133,7 @@ def _node_address(handshake: Handshake) -> str:
     """The announced internal IP in its usual spelling; the peer's where none is announced."""
     for text in (handshake.headers.get(NODE_IP_HEADER, ""), handshake.peer_address):
         with contextlib.suppress(ValueError):
-            address = ip_address(text.partition("%")[0])
-            return str(getattr(address, "ipv4_mapped", None) or address)
+            return str(unmapped_address(text.partition("%")[0]))
     return ""
 
 

@@ -25,9 +25,9 @@ from streamkit.errors import (
 )
 from streamkit.session.close_codes import CloseCode
 from streamkit.session.session import Session
+from streamkit.wire.message import CONNECT_PATH, NODE_IP_HEADER, NODE_NAME_HEADER
 from streamkit.wire.v2_message import SESSION_HEADER
 
-CONNECT_PATH = "/v1/kubeedge/connect"
 USER_AGENT = "edgestream"
 FIRST_SIGN_DEADLINE = 125.0
 """A stock cloud reads nothing, and so answers no ping, while it writes the node's status: up to
@@ -86,8 +86,8 @@ async def dial(
     did. ``HTTPS_PROXY`` and ``NO_PROXY`` are honoured, except for loopback addresses.
     """
     headers = {
-        "SessionHostNameOverride": options.node_name,
-        "SessionInternalIP": options.node_ip or local_address(options.server),
+        NODE_NAME_HEADER: options.node_name,
+        NODE_IP_HEADER: options.node_ip or local_address(options.server),
     }
     if session_token:
         headers[SESSION_HEADER] = session_token

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
 
+from cloudstream.addresses import unmapped_address
+
 NAMESPACE = "kubeedge"
 CONFIG_MAP = "tunnelport"
 ANNOTATION = "tunnelportrecord.kubeedge.io"
@@ -123,10 +125,9 @@ def is_address(text: str) -> bool:
 def same_spelling(text: str) -> str:
     """An address in its usual spelling; any other text as it is."""
     try:
-        address = ip_address(text.strip())
+        return str(unmapped_address(text.strip()))
     except ValueError:
         return text
-    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def _mapping(document: Mapping[str, Any], key: str, problems: list[str]) -> Mapping[str, Any]:

@@ -10,6 +10,11 @@ from enum import IntEnum
 from streamkit.errors import MalformedMessage
 from streamkit.wire.varint import decode_uvarint, encode_uvarint
 
+CONNECT_PATH = "/v1/kubeedge/connect"
+NODE_NAME_HEADER = "SessionHostNameOverride"
+NODE_IP_HEADER = "SessionInternalIP"
+"""What an edge asks for and says in its WebSocket handshake (KubeEdge ``edge/pkg/edgestream``)."""
+
 MAX_DATA = 1 << 20
 """A stock peer silently drops what a message carries beyond this many bytes after its header."""
 
