@@ -11,6 +11,7 @@ from cloudstream.node_session import NodeSession
 from cloudstream.registry import Registry
 from streamkit.errors import LookupFailed, NodeNotConnected, NodeUnknown
 from streamkit.wire.exchange import RequestHead, header_values
+from streamkit.wire.pod_facts import PodFacts
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,16 @@ class Router:
             hint="check the node's internal IP, and that its edge agent is connected",
         )
 
+    def facts_for(self, node: NodeSession, subject: Subject, *, since: float) -> PodFacts | None:
+        """What there is to tell the node about the request's pod.
+
+        They are current if they are known to be, or were asked for ``since`` that monotonic time.
+        None where nothing is known, or where the session has no way to tell it.
+        """
+        if not (self._pods and subject.pod_name and node.session.carries_pod_facts):
+            return None
+        return self._pods.facts_of(subject.namespace, subject.pod_name, node.name, since=since)
+
     def can_ask_again(self, subject: Subject) -> bool:
         """Whether ``find_again`` may know better, should the node that was found not know the pod.
 
@@ -57,9 +68,12 @@ class Router:
         """
         return bool(subject.pod_name and self._pods)
 
-    async def find_again(self, subject: Subject, refused: NodeSession) -> NodeSession | None:
-        """The pod's node as the API has it now; None where that is still the one that refused.
+    async def find_again(
+        self, subject: Subject, refused: NodeSession, told: PodFacts | None
+    ) -> NodeSession | None:
+        """The pod's node as the API has it now; None where nothing new is to be had.
 
+        The one that refused may be asked again if it was ``told`` no current facts, and can be now.
         Raises as ``find`` does, but for LookupFailed: then nobody knows better.
         """
         if not self._pods:
@@ -70,7 +84,8 @@ class Router:
         except LookupFailed:
             return None
         if node_name == refused.name:
-            return None
+            may_learn = refused.session.carries_pod_facts and not (told and told.is_current)
+            return refused if may_learn else None
         return await self._registry.awaited(node_name, within=self._reconnect)
 
     async def _by_pod(self, pods: PodDirectory, subject: Subject) -> NodeSession:

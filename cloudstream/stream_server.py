@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Coroutine, Iterator
 from typing import Any
 from urllib.parse import parse_qs
@@ -17,6 +18,7 @@ from cloudstream.router import Router
 from cloudstream.stream_connection import StreamConnection
 from streamkit.errors import Draining, LocalProtocolError, RouteError, TooManyRequests
 from streamkit.wire.exchange import RequestHead, without_headers
+from streamkit.wire.pod_facts import PodFacts, with_facts
 
 log = logging.getLogger(__name__)
 
@@ -99,13 +101,21 @@ class StreamServer:
         subject: Subject,
         relay: Relay,
     ) -> None:
+        began = time.monotonic()
         with self._opens():
             node = await self._find(connection, user, request, subject)
             relay.keeps_not_found = self._router.can_ask_again(subject)
-            await relay.open(node.session, request, deadline=self._deadlines.open)
+            facts = self._router.facts_for(node, subject, since=began)
+            await self._open(node, request, facts, relay)
         await relay.finished()
         if relay.has_kept:
-            await self._serve_again(node, user, request, subject, relay)
+            await self._serve_again(node, facts, user, request, subject, relay)
+
+    async def _open(
+        self, node: NodeSession, request: RequestHead, facts: PodFacts | None, relay: Relay
+    ) -> None:
+        told = with_facts(request, facts)
+        await relay.open(node.session, told, deadline=self._deadlines.open)
 
     async def _find(
         self,
@@ -128,13 +138,15 @@ class StreamServer:
     async def _serve_again(
         self,
         refused: NodeSession,
+        told: PodFacts | None,
         user: User | None,
         request: RequestHead,
         subject: Subject,
         relay: Relay,
     ) -> None:
-        """The node did not know the pod: ask the one to which it has moved, if it has."""
-        node = await self._router.find_again(subject, refused)
+        """The node did not know the pod: ask where it has moved to, or tell what has changed."""
+        began = time.monotonic()
+        node = await self._router.find_again(subject, refused, told)
         if node is None:
             relay.deliver()
             return
@@ -142,7 +154,8 @@ class StreamServer:
         with self._opens():
             if user:
                 await self._callers.authorize(user, request, node.name)
-            await relay.open(node.session, request, deadline=self._deadlines.open)
+            facts = self._router.facts_for(node, subject, since=began)
+            await self._open(node, request, facts, relay)
         await relay.finished()
 
     @contextlib.contextmanager

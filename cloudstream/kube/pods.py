@@ -1,4 +1,4 @@
-"""Where pods run: bounded memory in front of the API, kept true by a watch.
+"""Where pods run, and how they fare: bounded memory in front of the API, kept true by a watch.
 
 A pod's node is asked once. While a watch is on, nothing but a change of the pod makes the next
 request ask again; where there is no watch (not allowed, or the API is away), what was asked counts
@@ -9,13 +9,15 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cloudstream.kube.api import ApiRefused, JsonObject, KubeApi, api_path
 from cloudstream.kube.follow import follow, metadata
+from cloudstream.kube.pod_facts import facts_of_pod
 from streamkit.errors import LookupFailed, PodNotFound, PodNotScheduled, StreamError
 from streamkit.service.logs import RepeatLimiter
 from streamkit.service.tasks import spawn
+from streamkit.wire.pod_facts import PodFacts
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +41,7 @@ class _Known:
     """Monotonic; minus infinity: to be asked again, and kept for an outage only."""
     view: int | None
     """The view whose watch would have told of a change; None: none would."""
+    facts: PodFacts | None
 
 
 @dataclass(slots=True)
@@ -109,6 +112,18 @@ class PodDirectory:
             return self._from_memory(key, known)
         raise found
 
+    def facts_of(self, namespace: str, name: str, node: str, *, since: float) -> PodFacts | None:
+        """What is known of a pod that runs on that node; None of any other.
+
+        The facts are current if a watch would have told of a change, or if they have been asked for
+        ``since`` that time, which is monotonic.
+        """
+        known = self._known.get((namespace, name))
+        if known is None or known.facts is None or known.node_name != node:
+            return None
+        is_current = self._is_watched(known) or known.read_at >= since
+        return replace(known.facts, is_current=is_current)
+
     def doubt(self, namespace: str, name: str) -> None:
         """What is known of the pod may be old: ask again next time, but keep it for an outage."""
         if known := self._known.get((namespace, name)):
@@ -144,6 +159,8 @@ class PodDirectory:
         node_name = spec.get("nodeName") if isinstance(spec, dict) else None
         if kind == "DELETED" or node_name != known.node_name:
             self.doubt(*key)
+        else:
+            known.facts = facts_of_pod(item)
 
     def lost(self) -> None:
         """Changes are not told for now."""
@@ -157,9 +174,10 @@ class PodDirectory:
             self._idle.reschedule(asyncio.get_running_loop().time() + _IDLE)
 
     def _is_current(self, known: _Known) -> bool:
-        if self._is_watching and known.view == self._view:
-            return True
-        return time.monotonic() - known.read_at < _FRESH
+        return self._is_watched(known) or time.monotonic() - known.read_at < _FRESH
+
+    def _is_watched(self, known: _Known) -> bool:
+        return self._is_watching and known.view == self._view
 
     def _from_memory(self, key: _Key, known: _Known) -> str:
         if (repeats := self._limiter.admit("away")) is not None:
@@ -180,7 +198,7 @@ class PodDirectory:
         view = self._view if self._is_watching else None
         try:
             async with asyncio.timeout(self._deadline):
-                node_name = await self._pod_node(*key)
+                node_name, facts = await self._pod(*key)
         except TimeoutError:
             self._failed_at = time.monotonic()
             return LookupFailed("the Kubernetes API did not answer in time")
@@ -195,7 +213,7 @@ class PodDirectory:
         self._failed_at = None
         if not node_name:
             return PodNotScheduled(f'pod "{key[1]}" in namespace "{key[0]}" has no node yet')
-        self._remember(key, _Known(node_name, time.monotonic(), view))
+        self._remember(key, _Known(node_name, time.monotonic(), view, facts))
         if reading.disturbed:
             self.doubt(*key)
         return node_name
@@ -206,7 +224,7 @@ class PodDirectory:
         if len(self._known) > _CACHE_SIZE:
             self._known.popitem(last=False)
 
-    async def _pod_node(self, namespace: str, name: str) -> str:
+    async def _pod(self, namespace: str, name: str) -> tuple[str, PodFacts | None]:
         missing = PodNotFound(f'pod "{name}" does not exist in namespace "{namespace}"')
         try:
             path = api_path("api", "v1", "namespaces", namespace, "pods", name)
@@ -214,7 +232,7 @@ class PodDirectory:
             raise missing from None
         try:
             pod = await self._api.request("GET", path)
-            return str(pod["spec"].get("nodeName") or "")
+            return str(pod["spec"].get("nodeName") or ""), facts_of_pod(pod)
         except ApiRefused as error:
             if error.status == 404:
                 raise missing from error

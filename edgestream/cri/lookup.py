@@ -11,13 +11,12 @@ from typing import Protocol, TypeVar
 from edgestream.answers import KubeletAnswer
 from edgestream.cri.client import CriClient
 from edgestream.cri.cri_pb2 import (
-    CONTAINER_EXITED,
     CONTAINER_RUNNING,
     SANDBOX_READY,
     Container,
-    ContainerStatus,
     PodSandbox,
 )
+from streamkit.wire.pod_facts import PodFacts
 
 POD_NAME = "io.kubernetes.pod.name"
 POD_NAMESPACE = "io.kubernetes.pod.namespace"
@@ -45,12 +44,16 @@ def _newest_first(things: Iterable[_Thing]) -> tuple[_Thing, ...]:
 
 @dataclass(frozen=True, slots=True)
 class RuntimePod:
-    """All that a runtime holds under one pod name, of any uid and in any state, newest first."""
+    """All that a runtime holds under one pod name, of any uid and in any state, newest first.
+
+    ``facts`` are the API server's, as the cloud told them; where both know, the runtime is right.
+    """
 
     name: str
     namespace: str
     sandboxes: tuple[PodSandbox, ...]
     containers: tuple[Container, ...]
+    facts: PodFacts | None = None
 
     @property
     def full_name(self) -> str:
@@ -63,11 +66,27 @@ class RuntimePod:
         return bool(self.sandboxes or self.containers)
 
     @property
+    def is_known(self) -> bool:
+        """Whether there is such a pod: the runtime has one, or the API server has it by now."""
+        return self.exists or (self.facts is not None and self.facts.is_current)
+
+    @property
     def uid(self) -> str:
-        """The uid of the newest pod, running or not; empty if there is none."""
-        if self.sandboxes:
-            return self.sandboxes[0].labels[POD_UID]
-        return self.containers[0].labels[POD_UID] if self.containers else ""
+        """The uid of the newest pod, running or not; empty if there is none.
+
+        That is the API server's one, where nothing lives that the runtime has: the sandbox is yet
+        to come, and what there is was a former pod's.
+        """
+        things = self.sandboxes or self.containers
+        newest = things[0].labels[POD_UID] if things else ""
+        if self.facts is None or self.active_uid is not None:
+            return newest
+        return self.facts.runtime_uid if self.facts.is_current or not newest else newest
+
+    @property
+    def own_facts(self) -> PodFacts | None:
+        """The facts, if they are about the pod that has ``uid``."""
+        return self.facts if self.facts and self.facts.runtime_uid == self.uid else None
 
     @property
     def active_uid(self) -> str | None:
@@ -83,8 +102,12 @@ class RuntimePod:
     def has_uid(self, api_uid: str, runtime_uid: str) -> bool:
         """Whether that uid, as the API server has it, can be that of the runtime's pod.
 
-        A static pod has two uids, the API server's one is its mirror pod's: any will do.
+        A static pod has two uids, the API server's one is its mirror pod's. Where the facts do not
+        tell that one, any will do.
         """
+        facts = self.facts
+        if facts and facts.is_current and facts.runtime_uid == runtime_uid:
+            return api_uid in (facts.uid, runtime_uid)
         boxes = [box for box in self.sandboxes if box.labels[POD_UID] == runtime_uid]
         is_static = any(box.annotations.get(CONFIG_SOURCE, "api") != "api" for box in boxes)
         return is_static or api_uid == runtime_uid
@@ -117,10 +140,17 @@ class RuntimePod:
         return newest, second
 
     @property
+    def has_sandbox(self) -> bool:
+        """Whether the newest pod has one, ready or not."""
+        uid = self.uid
+        return any(box.labels[POD_UID] == uid for box in self.sandboxes)
+
+    @property
     def has_ready_sandbox(self) -> bool:
         """Whether the newest pod has one, so that its containers may be restarted."""
+        uid = self.uid
         return any(
-            box.state == SANDBOX_READY and box.labels[POD_UID] == self.uid for box in self.sandboxes
+            box.state == SANDBOX_READY and box.labels[POD_UID] == uid for box in self.sandboxes
         )
 
     def _attempts(self, uid: str, container_name: str) -> Sequence[Container]:
@@ -132,81 +162,11 @@ class RuntimePod:
         ]
 
 
-async def find_pod(client: CriClient, namespace: str, name: str) -> RuntimePod:
+async def find_pod(
+    client: CriClient, namespace: str, name: str, facts: PodFacts | None = None
+) -> RuntimePod:
     """Ask the runtime for everything of that pod name. Raises what ``CriClient`` raises."""
     labels = {POD_NAMESPACE: namespace, POD_NAME: name}
     sandboxes = _newest_first(await client.sandboxes(labels))
     containers = _newest_first(await client.containers(labels))
-    return RuntimePod(name, namespace, sandboxes, containers)
-
-
-@dataclass(frozen=True, slots=True)
-class LogTarget:
-    """A container whose log is to be read, and the file's path as the runtime states it."""
-
-    container_id: str
-    log_path: str
-
-
-async def find_log(
-    client: CriClient, pod: RuntimePod, container_name: str, *, previous: bool
-) -> LogTarget:
-    """The log that a kubelet would read, given what the runtime knows of the pod.
-
-    A kubelet decides by the pod's status, which also tells the reasons for waiting and whether a
-    container counts as terminated or as waiting for its restart. These are inferred here, in
-    ``_waits_for_restart`` and ``_waiting``, which is where facts from the API server would enter.
-
-    Raises a KubeletAnswer where there is no such log.
-    """
-    newest, second = pod.log_attempts(container_name)
-    ended = second if second and second.state == CONTAINER_EXITED else None
-    if previous:
-        if newest and await _waits_for_restart(client, pod, newest):
-            ended = newest
-        if ended is None:
-            raise _bad_log_request(
-                f'previous terminated container "{container_name}" in pod "{pod.name}" not found'
-            )
-        chosen = ended
-    elif newest is None:
-        raise _waiting(pod, container_name, "ContainerCreating")
-    elif newest.state in (CONTAINER_RUNNING, CONTAINER_EXITED):
-        chosen = newest
-    elif ended is None:
-        raise _waiting(pod, container_name, "")
-    else:
-        chosen = ended
-    return LogTarget(chosen.id, (await _status(client, chosen)).log_path)
-
-
-async def _waits_for_restart(client: CriClient, pod: RuntimePod, newest: Container) -> bool:
-    """Whether the kubelet shows that attempt as the last state of a container in back-off.
-
-    That is inferred from an exit with an error, not the first one, in a pod that is still up.
-    """
-    restarts = newest.annotations.get(RESTART_COUNT, "") or str(newest.metadata.attempt)
-    if newest.state != CONTAINER_EXITED or not pod.has_ready_sandbox or restarts == "0":
-        return False
-    return (await _status(client, newest)).exit_code != 0
-
-
-async def _status(client: CriClient, container: Container) -> ContainerStatus:
-    try:
-        return (await client.container_status(container.id)).status
-    except KubeletAnswer as error:
-        # The API server would replace the body of the 404 that a removed container gets.
-        raise _bad_log_request(
-            f"unable to retrieve container logs for containerd://{container.id}"
-        ) from error
-
-
-def _waiting(pod: RuntimePod, container_name: str, reason: str) -> KubeletAnswer:
-    return _bad_log_request(
-        f'container "{container_name}" in pod "{pod.name}" is waiting to start: {reason}'
-    )
-
-
-def _bad_log_request(body: str) -> KubeletAnswer:
-    """A kubelet has declared its answer chunked by then, which costs it the Content-Type."""
-    return KubeletAnswer(400, body, headers=())
+    return RuntimePod(name, namespace, sandboxes, containers, facts)

@@ -6,8 +6,9 @@ from contextlib import aclosing
 from edgestream.answers import KubeletAnswer
 from edgestream.cri.client import CriClient
 from edgestream.cri.cri_pb2 import CONTAINER_RUNNING
-from edgestream.cri.lookup import find_log, find_pod
+from edgestream.cri.log_target import find_log
 from edgestream.kubelet.exchange import Exchange
+from edgestream.kubelet.pod_of import pod_of
 from edgestream.kubelet.router import Parameters
 from edgestream.logs.options import parse_log_query
 from edgestream.logs.reader import LogReader
@@ -30,8 +31,8 @@ class ContainerLogs:
         container is silent. It has no Content-Type, as a kubelet's has none.
         """
         options = parse_log_query(exchange.request.query, now_ns=time.time_ns())
-        pod = await find_pod(self._client, parameters["namespace"], parameters["pod"])
-        if not pod.exists:
+        pod = await pod_of(self._client, exchange.request, parameters)
+        if not pod.is_known:
             raise KubeletAnswer(404, f'pod "{pod.name}" does not exist')
         target = await find_log(
             self._client, pod, parameters["container"], previous=options.previous

@@ -6,6 +6,7 @@ from edgestream.kubelet.backend_connection import BackendConnection
 from edgestream.kubelet.exchange import Exchange
 from edgestream.kubelet.relay import alongside, end_to_end, relay_answer, relay_upgrade
 from streamkit.errors import BadRequest, StreamError, StreamingDialFailed
+from streamkit.wire import pod_facts
 from streamkit.wire.exchange import Headers, RequestHead, header_values, without_headers
 
 _HINT = "check that the kubelet runs and that its plain HTTP port is the configured one"
@@ -61,7 +62,7 @@ def _outgoing(request: RequestHead) -> RequestHead:
     """The request as it is put: same method, target and headers, but for one connection's own."""
     if not request.target.startswith("/"):
         raise BadRequest("the request's target is no path")
-    headers = without_headers(end_to_end(request.headers), {"host"})
+    headers = without_headers(end_to_end(request.headers), {"host", pod_facts.HEADER.lower()})
     if request.is_upgrade:
         own: Headers = tuple(
             line for line in request.headers if line[0].lower() in ("connection", "upgrade")

@@ -5,8 +5,8 @@ import json
 from edgestream.answers import KubeletAnswer
 from edgestream.cri.client import CriClient
 from edgestream.cri.cri_pb2 import PortForwardRequest
-from edgestream.cri.lookup import find_pod
 from edgestream.kubelet.exchange import Exchange
+from edgestream.kubelet.pod_of import existing_pod
 from edgestream.kubelet.query import parse_query
 from edgestream.kubelet.router import Parameters
 from edgestream.kubelet.runtime_stream import stream
@@ -26,9 +26,7 @@ class PortForward:
     async def forward(self, exchange: Exchange, parameters: Parameters) -> None:
         """Forward ports of the pod's newest sandbox."""
         ports = parse_ports(exchange.request)
-        pod = await find_pod(self._client, parameters["namespace"], parameters["pod"])
-        if not pod.exists:
-            raise KubeletAnswer(404, "pod does not exist")
+        pod = await existing_pod(self._client, exchange.request, parameters)
         uid = parameters.get("uid")
         if uid is not None and not pod.has_uid(uid, pod.active_uid or pod.uid):
             raise KubeletAnswer(404, "pod not found")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from edgestream.answers import KubeletAnswer
 from edgestream.cri.client import CriClient
 from edgestream.cri.cri_pb2 import AttachRequest, ExecRequest
-from edgestream.cri.lookup import RuntimePod, find_pod
 from edgestream.kubelet.exchange import Exchange
+from edgestream.kubelet.pod_of import existing_pod
 from edgestream.kubelet.query import is_one, parse_query
 from edgestream.kubelet.router import Parameters
 from edgestream.kubelet.runtime_stream import stream
@@ -53,7 +53,7 @@ class RemoteCommand:
     async def execute(self, exchange: Exchange, parameters: Parameters) -> None:
         """Run a command in a running container; a uid in the path is not compared."""
         options = parse_stream_options(exchange.request.query)
-        pod = await self._pod(parameters)
+        pod = await existing_pod(self._client, exchange.request, parameters)
         name = parameters["container"]
         container = pod.running_container(name)
         if container is None:
@@ -79,7 +79,7 @@ class RemoteCommand:
     async def attach(self, exchange: Exchange, parameters: Parameters) -> None:
         """Join a running container's own process; whether that has a tty is the container's."""
         options = parse_stream_options(exchange.request.query)
-        pod = await self._pod(parameters)
+        pod = await existing_pod(self._client, exchange.request, parameters)
         name, uid = parameters["container"], parameters.get("uid")
         container = pod.running_container(name)
         if container is None:
@@ -95,12 +95,6 @@ class RemoteCommand:
         )
         url = await self._client.attach_url(request)
         await stream(exchange, url, dial_deadline=self._dial_deadline)
-
-    async def _pod(self, parameters: Parameters) -> RuntimePod:
-        pod = await find_pod(self._client, parameters["namespace"], parameters["pod"])
-        if not pod.exists:
-            raise KubeletAnswer(404, "pod does not exist")
-        return pod
 
     async def _has_tty(self, container_id: str, *, asked: bool) -> bool:
         """Whether the container was made with a tty; what was asked for if the runtime is silent.

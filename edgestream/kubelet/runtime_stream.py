@@ -10,12 +10,13 @@ from edgestream.kubelet.backend_connection import BackendConnection
 from edgestream.kubelet.exchange import Exchange
 from edgestream.kubelet.relay import relay_answer, relay_upgrade
 from streamkit.errors import IncompleteAnswer, StreamingDialFailed
+from streamkit.wire import pod_facts
 from streamkit.wire.exchange import RequestHead, ResponseHead, without_headers
 
 REFUSAL_DEADLINE = 10.0
 """Seconds that passing on a refusal may take, as in the kubelet."""
 
-_NOT_PASSED_ON = ("host", "content-length", "transfer-encoding")
+_NOT_PASSED_ON = ("host", "content-length", "transfer-encoding", pod_facts.HEADER.lower())
 
 
 async def stream(exchange: Exchange, url: str, *, dial_deadline: float) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from edgestream.answers import KubeletAnswer
 from edgestream.cri.client import CriClient
-from edgestream.cri.lookup import RuntimePod, find_pod
+from edgestream.cri.lookup import RuntimePod
 from edgestream.kubelet.exchange import Exchange
+from edgestream.kubelet.pod_of import existing_pod
 from edgestream.kubelet.query import parse_query
 from edgestream.kubelet.reply import JSON, reply, require_json_wanted, to_json
 from edgestream.kubelet.router import Parameters
@@ -35,7 +36,7 @@ class SingleCalls:
         The command is split at each space, without any quoting; without one it is an empty word. A
         uid in the path is not compared. Raises a KubeletAnswer for a command that fails.
         """
-        pod = await self._pod(parameters)
+        pod = await existing_pod(self._client, exchange.request, parameters)
         command = parse_query(exchange.request.query).get("cmd", [""])[0].split(" ")
         container = pod.running_container(parameters["container"])
         if container is None:
@@ -57,9 +58,11 @@ class SingleCalls:
         Raises a KubeletAnswer where that fails, as with any runtime that can't.
         """
         require_json_wanted(exchange.request)
-        pod = await self._pod(parameters)
+        pod = await existing_pod(self._client, exchange.request, parameters)
         name = parameters["container"]
-        if pod.log_attempts(name)[0] is None:
+        facts = pod.own_facts
+        is_specified = facts is not None and facts.container(name) is not None
+        if pod.log_attempts(name)[0] is None and not is_specified:
             raise KubeletAnswer(404, f"container {name} does not exist")
         seconds = _timeout(exchange.request.query)
         try:
@@ -81,12 +84,6 @@ class SingleCalls:
         deadline = min(seconds or CHECKPOINT_DEADLINE, RUN_DEADLINE)
         await self._client.checkpoint(container.id, location, deadline=deadline)
         return location
-
-    async def _pod(self, parameters: Parameters) -> RuntimePod:
-        pod = await find_pod(self._client, parameters["namespace"], parameters["pod"])
-        if not pod.exists:
-            raise KubeletAnswer(404, "pod does not exist")
-        return pod
 
 
 def _timeout(query: str) -> int:

@@ -24,6 +24,9 @@ class Session(ABC):
     can_resume = False
     """Whether the channels can go on over another tunnel."""
 
+    carries_pod_facts = False
+    """Whether the peer is one of ours, to be told what is known of a request's pod."""
+
     def __init__(self) -> None:
         self.output_ready: Callable[[], None] = lambda: None
         """Set by the adapter: called when there may be something to send."""

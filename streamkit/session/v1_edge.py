@@ -8,6 +8,7 @@ from streamkit.session.session import ChannelAcceptor
 from streamkit.session.v1_base import V1Channel, V1Session
 from streamkit.wire.events import Event, HangUp, Opened, Refused, WasReset
 from streamkit.wire.exchange import RequestHead, ResponseHead, without_headers
+from streamkit.wire.pod_facts import with_facts
 from streamkit.wire.v1 import V1Edge
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,8 @@ class V1EdgeSession(V1Session[V1Edge]):
     def _handle(self, event: Event) -> None:
         match event:
             case Opened(channel_id, request, body_only):
-                head = _without_body(request)
+                # v1 has no place for facts: these would be what the caller makes up.
+                head = with_facts(_without_body(request), None)
                 channel = V1EdgeChannel(channel_id, head, self, body_only=body_only)
                 self._channels[channel_id] = channel
                 channel.handler = self._acceptor(channel)

@@ -80,6 +80,7 @@ class V2Session(TableSession[M, V2Channel], Generic[M]):
 
     is_text = False
     can_resume = True
+    carries_pod_facts = True
 
     @property
     def is_greeted(self) -> bool:

@@ -1,5 +1,6 @@
 import asyncio
 import socket
+from dataclasses import replace
 
 import pytest
 
@@ -16,7 +17,9 @@ from streamkit.errors import (
     PodNotScheduled,
     StreamError,
 )
+from streamkit.session.v2 import V2CloudSession
 from streamkit.wire.exchange import RequestHead
+from streamkit.wire.v2 import V2Settings
 from tests.support.kube import ScriptedKube, pods_on
 from tests.unit.cloudstream.nodes import connected
 
@@ -60,22 +63,22 @@ async def test_a_moved_pod_is_looked_up_again() -> None:
     assert await net.find("/exec/ns/web/app") is net.one
     subject = subject_of(RequestHead("GET", "/exec/ns/web/app"))
     assert net.router.can_ask_again(subject)
-    assert await net.router.find_again(subject, net.one) is None
+    assert await net.router.find_again(subject, net.one, None) is None
     net.pods["ns/web"] = "edge-2"
-    assert await net.router.find_again(subject, net.one) is net.two
+    assert await net.router.find_again(subject, net.one, None) is net.two
     assert await net.find("/exec/ns/web/app") is net.two
     net.pods["ns/web"] = "edge-9"
     with pytest.raises(NodeNotConnected, match="edge-9"):
-        await net.router.find_again(subject, net.two)
+        await net.router.find_again(subject, net.two, None)
 
 
 async def test_nobody_knows_better_without_the_kubernetes_api() -> None:
     subject = subject_of(RequestHead("GET", "/exec/ns/web/app"))
     net = Net({"ns/web": LookupFailed("the API is away")})
-    assert await net.router.find_again(subject, net.one) is None
+    assert await net.router.find_again(subject, net.one, None) is None
     net = Net()
     assert not net.router.can_ask_again(subject)
-    assert await net.router.find_again(subject, net.one) is None
+    assert await net.router.find_again(subject, net.one, None) is None
     assert not Net({}).router.can_ask_again(subject_of(RequestHead("GET", "/metrics")))
 
 
@@ -178,3 +181,32 @@ def test_without_redirection_the_own_end_was_dialled(bind: str, dial: str, expec
         server.accept()[0] as accepted,
     ):
         assert dialled_address(accepted) == expected
+
+
+async def test_facts_go_to_the_pods_node_if_it_can_take_them() -> None:
+    net = Net({"ns/web": "edge-1"})
+    net.api.answer = lambda method, path: {
+        "metadata": {"namespace": "ns", "name": "web", "uid": "u1"},
+        "spec": {"nodeName": "edge-1", "containers": [{"name": "app"}]},
+    }
+    request = RequestHead("GET", "/containerLogs/ns/web/app")
+    subject = subject_of(request)
+    assert await net.find(request.target) is net.one
+    assert net.router.facts_for(net.one, subject, since=0) is None
+    settings = V2Settings(window=1 << 16, resume_timeout=30)
+    ours = NodeSession(
+        "edge-1", V2CloudSession("5e55", settings), resume_timeout=30, ended=lambda node: None
+    )
+    facts = net.router.facts_for(ours, subject, since=0)
+    assert facts
+    assert (facts.uid, facts.is_current) == ("u1", True)
+    stale = net.router.facts_for(ours, subject, since=float("inf"))
+    assert stale == replace(facts, is_current=False)
+    assert net.router.facts_for(net.two, subject, since=0) is None
+    metrics = subject_of(RequestHead("GET", "/metrics"))
+    assert net.router.facts_for(ours, metrics, since=0) is None
+    # Whoever refused may be asked again for as long as there is something new to tell.
+    assert await net.router.find_again(subject, ours, None) is ours
+    assert await net.router.find_again(subject, ours, stale) is ours
+    assert await net.router.find_again(subject, ours, facts) is None
+    assert await net.router.find_again(subject, net.one, None) is None

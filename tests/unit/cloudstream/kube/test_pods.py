@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 import cloudstream.kube.pods as pods_module
-from cloudstream.kube.api import ApiRefused
+from cloudstream.kube.api import ApiRefused, JsonObject
 from cloudstream.kube.pods import PodDirectory
 from streamkit.errors import LookupFailed, PodNotFound, PodNotScheduled
 from tests.support.kube import Answer, FedWatch, ScriptedKube, pod, pods_on
@@ -306,3 +306,56 @@ async def test_the_watch_ends_when_nobody_asks_and_comes_back(
         assert not pods._is_watching
         await node_of(pods)
         await until(lambda: len(kube.watches) > 1)
+
+
+def told(pods: PodDirectory, *, node: str = "edge-1", since: float = 0) -> tuple[str, bool] | None:
+    """The container's reason for waiting, and whether that is known to be current."""
+    facts = pods.facts_of("ns", "web", node, since=since)
+    return (facts.containers[0].reason, facts.is_current) if facts else None
+
+
+def waiting_pod(reason: str, *, node: str = "edge-1", uid: str = "u1") -> JsonObject:
+    status = {"name": "app", "state": {"waiting": {"reason": reason}}}
+    return {
+        "metadata": {"namespace": "ns", "name": "web", "uid": uid},
+        "spec": {"nodeName": node, "containers": [{"name": "app"}]},
+        "status": {"containerStatuses": [status]},
+    }
+
+
+async def test_facts_are_current_if_they_were_asked_for_just_now(clock: Clock) -> None:
+    pods = PodDirectory(ScriptedKube(lambda method, path: waiting_pod("A")), deadline=5)
+    assert told(pods) is None
+    await node_of(pods)
+    assert told(pods, since=clock.now) == ("A", True)
+    assert told(pods, since=clock.now + 1) == ("A", False)
+    pods.doubt("ns", "web")
+    assert told(pods, since=clock.now) == ("A", False)
+    assert told(pods, node="edge-2") is None
+
+
+async def test_a_pod_without_an_identity_has_no_facts() -> None:
+    pods = directory("edge-1")
+    await node_of(pods)
+    assert told(pods) is None
+
+
+async def test_facts_are_current_while_they_are_watched(clock: Clock) -> None:
+    def answer(method: str, path: str) -> Answer:
+        if path.endswith("/pods/web"):
+            return waiting_pod("A")
+        return {"metadata": {"resourceVersion": "1"}, "items": []}
+
+    kube = ScriptedKube(answer)
+    pods = PodDirectory(kube, deadline=5)
+    async with watched(pods):
+        await node_of(pods)
+        watch = await watching(kube, pods)
+        clock.now += 3600
+        await node_of(pods)
+        assert told(pods, since=clock.now + 1) == ("A", True)
+        watch.send("MODIFIED", waiting_pod("B"))
+        await until(lambda: told(pods, since=clock.now + 1) == ("B", True))
+        watch.send("MODIFIED", waiting_pod("C", node="edge-2"))
+        await until(lambda: told(pods, since=clock.now) == ("B", False))
+    assert told(pods, since=clock.now + 1) == ("B", False)

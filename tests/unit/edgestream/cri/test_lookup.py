@@ -12,7 +12,8 @@ from edgestream.cri.cri_pb2 import (
     CONTAINER_RUNNING,
     CONTAINER_UNKNOWN,
 )
-from edgestream.cri.lookup import RuntimePod, find_log, find_pod
+from edgestream.cri.log_target import find_log
+from edgestream.cri.lookup import RuntimePod, find_pod
 from tests.support.runtime import ScriptedRuntime, container, sandbox, serving
 
 LIMIT = 5.0

@@ -116,6 +116,7 @@ async def test_upgrades_are_raw() -> None:
         ("Content-Length", "0"),
         ("connection", "Upgrade"),
         ("X-Stream-Protocol-Version", "v4"),
+        ("EdgeStream-Pod", "for the edge alone"),
         ("Upgrade", "x"),
     )
     async with asyncio.timeout(LIMIT), scripted_server(script) as server:

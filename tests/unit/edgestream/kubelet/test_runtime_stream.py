@@ -68,6 +68,7 @@ async def test_the_request_is_put_line_by_line_to_the_url_of_the_runtime() -> No
 
     headers = (
         ("Host", "apiserver"),
+        ("EdgeStream-Pod", "for the edge alone"),
         ("User-Agent", "kubectl"),
         ("Content-Length", "0"),
         ("X-Stream-Protocol-Version", "v4.channel.k8s.io"),
@@ -82,7 +83,8 @@ async def test_the_request_is_put_line_by_line_to_the_url_of_the_runtime() -> No
     request_line, host, *lines = heads[0]
     assert request_line == "POST /exec/t0k3n?a=b HTTP/1.1"
     assert host == f"Host: 127.0.0.1:{server.port}"
-    kept = [line for line in headers if line[0] not in ("Host", "Content-Length")]
+    taken_off = ("Host", "Content-Length", "EdgeStream-Pod")
+    kept = [line for line in headers if line[0] not in taken_off]
     assert lines == [f"{name}: {value}" for name, value in kept]
 
 

@@ -111,6 +111,13 @@ def test_no_body_is_announced_since_none_is_carried() -> None:
     assert channel.request.headers == (("Connection", "Upgrade"), ("Content-Length", "0"))
 
 
+@pytest.mark.parametrize("connection", ["Upgrade", "close"])
+def test_facts_that_a_caller_made_up_are_taken_off(connection: str) -> None:
+    forged = {"Connection": [connection], "Edgestream-Pod": ['{"uid":"u","containers":[]}']}
+    channel = Edge().open(headers=forged)
+    assert channel.request.headers == (("Connection", connection),)
+
+
 def test_an_upgraded_channel_takes_data_until_its_own_end() -> None:
     edge = Edge()
     channel = edge.open()
