@@ -1,6 +1,7 @@
 """The lab that all of these tests use, and the kubectls that they use it with."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,17 +12,23 @@ import pytest
 from lab.containerd import Lab, missing
 from lab.environment import Environment
 from lab.kubectl import NEWEST, find_or_install
-from lab.layout import Layout
+from lab.layout import HOST, Layout
 from streamkit.errors import ConfigError
 from tests.e2e.background import Background, background
 from tests.e2e.kubectl import Kubectl
 from tests.e2e.pods import run_more_pods
-from tests.e2e.stack import Stack, check_log, environment_for
+from tests.e2e.stack import Program, Stack, check_log, environment_for
+from tests.support import kubelet_server
+from tests.support.http_server import free_port
+from tests.support.v1_link import v1_link_to
 from tests.unit.lab.places import free_layout
 
 VERSIONS = os.environ.get("KUBECTL_VERSIONS", f"1.20 1.27 1.33 {NEWEST}").split()
 """The versions of kubectl to test with, the last one being the one for all that they have in
 common."""
+
+V1_BUFFER = 256 * 1024 * 1024
+"""Bytes, more than any of these tests asks for at once."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -58,9 +65,12 @@ def find(version: str) -> Path:
         pytest.skip(f"no kubectl {version} here: {error}")
 
 
-@pytest.fixture(scope="session", params=VERSIONS)
+@pytest.fixture(scope="session", params=[*VERSIONS, "v1", "kubelet"])
 def each_kubectl(request: pytest.FixtureRequest, lab: Layout) -> Kubectl:
-    """One kubectl after another."""
+    """One kubectl after another; then the last one over v1, and with a kubelet behind the edge."""
+    if request.param in ("v1", "kubelet"):
+        stack: Stack = request.getfixturevalue(f"stack_with_{request.param}")
+        return stack.kubectl
     return Kubectl(find(request.param), environment_for(lab))
 
 
@@ -89,6 +99,47 @@ def loop() -> Iterator[Background]:
     """An event loop that runs beside the tests of a module."""
     with background() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def stack_with_v1(
+    lab: Layout, kubectl_binary: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
+    """A cloud and an edge of ours, each of which takes the other for a stock one.
+
+    The cloud can't tell its edge to wait, so it holds whatever a client takes too slowly.
+    """
+    cloud = {"cloudstream": {"limits": {"channelBufferBytes": V1_BUFFER}}}
+    with background() as loop:
+
+        def via(port: int) -> int:
+            return loop.enter(v1_link_to(port, lab.pki))
+
+        directory = tmp_path_factory.mktemp("v1")
+        with Stack(lab, directory, kubectl_binary, via=via, wire="v1", cloud=cloud) as stack:
+            yield stack
+
+
+@pytest.fixture(scope="session")
+def stack_with_kubelet(
+    lab: Layout, kubectl_binary: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
+    """An edge in front of a kubelet's plain HTTP port, instead of the runtime."""
+    directory, port = tmp_path_factory.mktemp("kubelet"), free_port()
+    command = (sys.executable, "-m", kubelet_server.__name__, str(lab.cri_socket), str(port))
+    kubelet = Program(command, directory / "kubelet.log")
+    edge = {
+        "modules": {"edged": {"tailoredKubeletConfig": {"address": HOST, "readOnlyPort": port}}},
+        "edgestream": {"backend": "kubelet"},
+    }
+    try:
+        kubelet.start()
+        kubelet.wait_for_log(kubelet_server.READY)
+        with Stack(lab, directory, kubectl_binary, edge=edge) as stack:
+            yield stack
+        check_log(kubelet.log_text)
+    finally:
+        kubelet.close()
 
 
 NewStack = Callable[..., Stack]

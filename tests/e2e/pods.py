@@ -15,7 +15,7 @@ def run_more_pods(runtime: Lab) -> None:
     """Run them.
 
     ``pair`` has two containers and ``single`` one, with a label in common; ``again`` has been
-    restarted; ``odd`` has written ODD_BYTES.
+    restarted; ``odd`` has written ODD_BYTES; ``counted`` has written 100 numbers of seven digits.
     """
     chorus = {"app": "chorus"}
     pair = run_pod(runtime, "pair", chorus)
@@ -35,6 +35,7 @@ def run_more_pods(runtime: Lab) -> None:
             wait_for_end(runtime, container)
     octal = "".join(f"\\{byte:03o}" for byte in ODD_BYTES.replace(b"\r", b"\r\r"))
     runtime.run_container(run_pod(runtime, "odd"), "odd", ["printf", octal])
+    runtime.run_container(run_pod(runtime, "counted"), "counted", ["seq", "1000001", "1000100"])
 
 
 def run_pod(runtime: Lab, name: str, labels: dict[str, str] | None = None) -> Pod:

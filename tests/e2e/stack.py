@@ -106,7 +106,8 @@ class Stack:
     Keys and the containerd are those of ``lab``, unless ``runtime`` is the directory of another
     one. ``cloud`` and ``edge`` are merged into the configurations that the lab itself would write.
     With ``pods``, which are containers' names by pod, the API server knows those and does not ask
-    the runtime. ``via`` is given the tunnel port, and returns the one that the edge shall dial.
+    the runtime. ``via`` is given the tunnel port, and returns the one that the edge shall dial;
+    ``wire`` is the version that they then speak.
     Without ``kube_api``, the cloud holds no connections but its callers' and its edge's.
     """
 
@@ -121,9 +122,11 @@ class Stack:
         edge: Mapping[str, Any] | None = None,
         pods: Mapping[str, tuple[str, ...]] | None = None,
         via: Callable[[int], int] | None = None,
+        wire: str = "v2",
         kube_api: bool = True,
     ) -> None:
         self.layout = layout = free_layout(directory)
+        self._wire = wire
         directory.joinpath("certs").symlink_to(lab.pki)
         directory.joinpath("containerd").symlink_to(runtime or lab.containerd)
         dialled = replace(layout, tunnel_port=via(layout.tunnel_port)) if via else layout
@@ -164,7 +167,7 @@ class Stack:
 
     def wait_until_connected(self, *, after: int = 0) -> None:
         """Wait until the edge is connected; ``after`` so many times before."""
-        self.edge.wait_for_log(f'as node "{NODE_NAME}", speaking v2', times=after + 1)
+        self.edge.wait_for_log(f'as node "{NODE_NAME}", speaking {self._wire}', times=after + 1)
 
     def _close(self) -> None:
         for program in (self.edge, self.cloud, self.apiserver):

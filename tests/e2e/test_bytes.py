@@ -1,6 +1,7 @@
 """Nothing is lost at the end: large outputs with exit codes, bursts right before an exit.
 
-``E2E_BULK_BYTES`` is the size of a large output, 200,000,000 unless told otherwise.
+``E2E_BULK_BYTES`` is the size of a large output, 200,000,000 unless told otherwise, and
+``E2E_BULK_TIMES`` how often it is asked for over each version of the wire, 2.
 """
 
 import hashlib
@@ -10,10 +11,12 @@ from itertools import repeat
 import pytest
 
 from lab.containerd import Lab
-from tests.e2e.kubectl import Kubectl
+from tests.e2e.kubectl import Kubectl, tell
 from tests.e2e.pods import run_pod
+from tests.e2e.stack import Stack
 
 BULK = int(os.environ.get("E2E_BULK_BYTES", "200_000_000"))
+TIMES = int(os.environ.get("E2E_BULK_TIMES", "2"))
 LINE = b"0123456789 abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ\n"
 BURST = [f"{number}" for number in range(1, 5001)]
 RUNS = 20
@@ -30,12 +33,22 @@ def digest() -> str:
     return found.hexdigest()
 
 
-@pytest.mark.parametrize("time", range(3))
-def test_a_large_output_and_its_exit_code(kubectl: Kubectl, digest: str, time: int) -> None:
+@pytest.fixture(params=["v2", "v1"])
+def wire_kubectl(request: pytest.FixtureRequest, kubectl: Kubectl) -> Kubectl:
+    """The last kubectl, over each version of the wire."""
+    if request.param == "v1":
+        stack: Stack = request.getfixturevalue("stack_with_v1")
+        return stack.kubectl
+    return kubectl
+
+
+@pytest.mark.parametrize("time", range(TIMES))
+def test_a_large_output_and_its_exit_code(wire_kubectl: Kubectl, digest: str, time: int) -> None:
     script = f"yes '{LINE.decode().rstrip()}' | head -c {BULK}; exit 7"
-    done = kubectl("exec", "cat", "--", "sh", "-c", script, deadline=120)
+    done = wire_kubectl("exec", "cat", "--", "sh", "-c", script, deadline=120)
     assert (done.code, len(done.out)) == (7, BULK)
     assert hashlib.sha256(done.out).hexdigest() == digest
+    tell(f"{BULK} bytes in {done.seconds:.1f} s")
 
 
 def test_a_burst_before_a_command_exits(kubectl: Kubectl) -> None:

@@ -85,6 +85,12 @@ def test_previous(each_kubectl: Kubectl) -> None:
     assert each_kubectl.ok("logs", "again", "--previous").lines == ["first life"]
 
 
+def test_a_previous_one_that_never_was(each_kubectl: Kubectl) -> None:
+    done = each_kubectl("logs", "cat", "--previous")
+    assert done.code == 1
+    assert 'previous terminated container "cat" in pod "cat" not found' in done.err
+
+
 def test_all_containers(each_kubectl: Kubectl) -> None:
     found = each_kubectl.ok("logs", "pair", "--all-containers").lines
     assert sorted(found) == CHORUS[:4]
@@ -97,6 +103,21 @@ def test_selector_and_prefix(each_kubectl: Kubectl) -> None:
     assert sorted(each_kubectl.ok("logs", *options).lines) == expected
     with each_kubectl.talk("logs", "-f", *options) as talk:
         assert sorted(talk.wait_for_lines(len(expected))) == expected
+
+
+@pytest.mark.parametrize("follow", ["--follow=false", "--follow"])
+@pytest.mark.parametrize("since", ["--since=0s", "--since=1h"])
+@pytest.mark.parametrize("limit", [BURST, 100])
+@pytest.mark.parametrize("tail", [-1, 3])
+def test_options_together(
+    each_kubectl: Kubectl, follow: str, since: str, limit: int, tail: int
+) -> None:
+    """All of them cut the same lines, whatever else is asked for with them."""
+    lines = [b"%d\n" % number for number in range(1_000_001, 1_000_101)]
+    expected = b"".join(lines[-tail:] if tail > 0 else lines)[:limit]
+    options = (follow, since, f"--limit-bytes={limit}", f"--tail={tail}")
+    done = each_kubectl.ok("logs", "counted", *options)
+    assert done.out == expected
 
 
 @pytest.mark.parametrize("options", [(), ("-f",)])
