@@ -39,6 +39,11 @@ class Link:
         """From now on nothing passes, without a word to anybody."""
         self._open.clear()
 
+    def release(self) -> None:
+        """Let traffic pass again, first what was held back, as TCP does when a route returns."""
+        self._refuses = False
+        self._open.set()
+
     def heal(self) -> None:
         """Let traffic pass again; what was swallowed is gone with its connections."""
         self._refuses = False
@@ -89,8 +94,10 @@ class Link:
 
         async with asyncio.TaskGroup() as group:
             group.create_task(deliver())
-            while data := await reader.read(16 * 1024):
-                await due.put((loop.time() + self.delay, data))
+            # An end's reset takes the same way as its bytes: through a black hole comes neither.
+            with contextlib.suppress(OSError):
+                while data := await reader.read(16 * 1024):
+                    await due.put((loop.time() + self.delay, data))
             await due.put((loop.time() + self.delay, b""))
             await asyncio.Future()
 
