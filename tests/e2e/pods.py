@@ -38,15 +38,18 @@ def run_more_pods(runtime: Lab) -> None:
     runtime.run_container(run_pod(runtime, "counted"), "counted", ["seq", "1000001", "1000100"])
 
 
-def run_pod(runtime: Lab, name: str, labels: dict[str, str] | None = None) -> Pod:
-    """Run a pod without containers, with those labels."""
-    metadata = {"name": name, "namespace": "default", "uid": str(uuid.uuid4())}
+def run_pod(
+    runtime: Lab, name: str, labels: dict[str, str] | None = None, *, uid: str = "", **config: Any
+) -> Pod:
+    """Run a pod without containers, with those labels, and those further fields of its sandbox."""
+    metadata = {"name": name, "namespace": "default", "uid": uid or str(uuid.uuid4())}
     known = {f"io.kubernetes.pod.{key}": value for key, value in metadata.items()}
     return runtime.run_pod(
         name,
         host_network=not runtime.has_network,
         metadata=metadata,
         labels=known | (labels or {}),
+        **config,
     )
 
 

@@ -105,9 +105,9 @@ class Stack:
 
     Keys and the containerd are those of ``lab``, unless ``runtime`` is the directory of another
     one. ``cloud`` and ``edge`` are merged into the configurations that the lab itself would write.
-    With ``pods``, which are containers' names by pod, the API server knows those and does not ask
-    the runtime. ``via`` is given the tunnel port, and returns the one that the edge shall dial;
-    ``wire`` is the version that they then speak.
+    With ``pods``, which are containers' names by pod, or what is particular about a Pod object, the
+    API server knows those and does not ask the runtime. ``via`` is given the tunnel port, and
+    returns the one that the edge shall dial; ``wire`` is the version that they then speak.
     Without ``kube_api``, the cloud holds no connections but its callers' and its edge's.
     """
 
@@ -120,7 +120,7 @@ class Stack:
         runtime: Path | None = None,
         cloud: Mapping[str, Any] | None = None,
         edge: Mapping[str, Any] | None = None,
-        pods: Mapping[str, tuple[str, ...]] | None = None,
+        pods: Mapping[str, tuple[str, ...] | Document] | None = None,
         via: Callable[[int], int] | None = None,
         wire: str = "v2",
         kube_api: bool = True,
@@ -141,7 +141,7 @@ class Stack:
         apiserver = configs.apiserver(layout)
         if pods is not None:
             del apiserver["nodes"][0]["cri"]
-            apiserver["pods"] += [_pod(name, *names) for name, names in pods.items()]
+            apiserver["pods"] += [_pod(name, each) for name, each in pods.items()]
         layout.apiserver_config.write_text(json.dumps(apiserver))
         verbose = ("-v", "4")  # shows stack traces, if there are any
         self.apiserver = self._program("apiserver", sys.executable, "-m", "lab.apiserver")
@@ -197,9 +197,9 @@ def check_log(text: str) -> None:
     assert not faults, "\n".join(faults)
 
 
-def _pod(name: str, *containers: str) -> Document:
-    spec = {
-        "nodeName": NODE_NAME,
-        "containers": [{"name": each, "image": "any", "stdin": True} for each in containers],
-    }
-    return {"metadata": {"name": name, "namespace": "default"}, "spec": spec}
+def _pod(name: str, particular: tuple[str, ...] | Document) -> Document:
+    if isinstance(particular, tuple):
+        containers = [{"name": each, "image": "any", "stdin": True} for each in particular]
+        particular = {"spec": {"containers": containers}}
+    metadata = {"name": name, "namespace": "default"}
+    return merged({"metadata": metadata, "spec": {"nodeName": NODE_NAME}}, particular)

@@ -23,9 +23,9 @@ def test_a_pod_that_does_not_exist(kubectl: Kubectl, command: str) -> None:
 @pytest.mark.parametrize(
     ("command", "why"),
     [
-        ("logs", 'pod "phantom" does not exist'),
-        ("exec", "pod does not exist"),
-        ("attach", "pod does not exist"),
+        ("logs", 'container "phantom" in pod "phantom" is waiting to start: ContainerCreating'),
+        ("exec", 'container not found ("phantom")'),
+        ("attach", "container phantom not found in pod phantom_default"),
     ],
 )
 def test_a_pod_that_the_node_does_not_have(kubectl: Kubectl, command: str, why: str) -> None:
