@@ -6,6 +6,7 @@ from pathlib import Path
 from edgestream.cri.client import MEASURE_DEADLINE, CriClient
 from edgestream.kubelet.configz import Configz
 from edgestream.kubelet.container_logs import ContainerLogs
+from edgestream.kubelet.debugging import refuse_debugging
 from edgestream.kubelet.exchange import Exchange
 from edgestream.kubelet.health import Health
 from edgestream.kubelet.metrics import Metrics
@@ -74,7 +75,8 @@ class CriBackend:
             [
                 *self._container_routes(dial_deadline, node),
                 *self._node_routes(node),
-                Route("configz", ((),), (), config.show),
+                Route("configz", ((),), (), config.show, exact=True),
+                Route("debug", ((), ("*page",)), (), refuse_debugging),
             ]
         )
 
@@ -112,12 +114,12 @@ class CriBackend:
         logs = NodeLogs(node.log_directory, self._log_threads)
         log_methods = ("GET",) if node.log_directory else ()
         return [
-            Route("healthz", ((), ("check",)), (), health.report),
+            Route("healthz", ((), ("check",)), (), health.report, exact=True),
             Route("pods", ((),), ("GET",), pods.list_all),
-            Route("runningpods", ((),), ("GET",), pods.list_running),
-            Route("stats", (("page",),), ("GET", "POST"), summary.report),
-            Route("metrics", ((), ("page",)), (), metrics.report),
-            Route("logs", ((), ("*path",)), log_methods, logs.serve),
+            Route("runningpods", ((),), ("GET",), pods.list_running, directory=True),
+            Route("stats", (("=summary",),), ("GET", "POST"), summary.report),
+            Route("metrics", ((), ("page",)), (), metrics.report, exact=True),
+            Route("logs", ((), ("*path",)), log_methods, logs.serve, directory=True),
         ]
 
     async def serve(self, exchange: Exchange) -> None:

@@ -21,7 +21,7 @@ from edgestream.cri.cri_pb2 import (
 from edgestream.cri.lookup import POD_UID, oldest_first
 from edgestream.kubelet.exchange import Exchange
 from edgestream.kubelet.reply import JSON, reply, require_json_wanted, to_json, to_time
-from edgestream.kubelet.router import Parameters, moved
+from edgestream.kubelet.router import Parameters
 
 Object = dict[str, Any]
 
@@ -50,8 +50,6 @@ class Pods:
 
     async def list_running(self, exchange: Exchange, parameters: Parameters) -> None:
         """Pods that are ready, with the containers that run in them, and nothing more."""
-        if not exchange.request.path.endswith("/"):
-            raise moved(exchange.request, "/runningpods/")
         require_json_wanted(exchange.request)
         ready = [box for box in await self._client.sandboxes({}) if box.state == SANDBOX_READY]
         running = [

@@ -28,6 +28,8 @@ class Route:
     shapes: tuple[tuple[str, ...], ...]
     methods: tuple[str, ...]
     handler: RouteHandler
+    exact: bool = False
+    directory: bool = False
 
 
 def page_not_found() -> KubeletAnswer:
@@ -81,6 +83,11 @@ class Router:
         named = next(
             (fit for shape in route.shapes if (fit := _fit(shape, segments)) is not None), None
         )
+        has_slash = path.endswith("/")
+        if route.directory and not segments and not has_slash:
+            raise moved(request, f"/{root}/")
+        if route.exact and (named is None or has_slash):
+            raise page_not_found()
         if named is None:
             raise path_does_not_fit()
         if route.methods and request.method not in route.methods:
@@ -90,12 +97,17 @@ class Router:
 
 
 def _fit(shape: Sequence[str], segments: Sequence[str]) -> Parameters | None:
-    """The segments by the names that the shape gives them; None if their number is another."""
+    """The segments by the names that the shape gives them; None if they are not of that shape."""
     if shape and shape[-1].startswith("*") and len(segments) >= len(shape):
         *names, rest = shape
         left = "/".join(segments[len(names) :])
         return {**dict(zip(names, segments, strict=False)), rest[1:]: left}
-    return dict(zip(shape, segments, strict=True)) if len(shape) == len(segments) else None
+    if len(shape) != len(segments):
+        return None
+    pairs = list(zip(shape, segments, strict=True))
+    if any(name.startswith("=") and name[1:] != segment for name, segment in pairs):
+        return None
+    return {name: segment for name, segment in pairs if not name.startswith("=")}
 
 
 def _clean(path: str) -> str:

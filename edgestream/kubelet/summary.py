@@ -12,7 +12,7 @@ from edgestream.kubelet import summary_document as parts
 from edgestream.kubelet.exchange import Exchange
 from edgestream.kubelet.query import parse_query
 from edgestream.kubelet.reply import JSON, reply, require_json_wanted, to_json, to_time
-from edgestream.kubelet.router import Parameters, path_does_not_fit
+from edgestream.kubelet.router import Parameters
 from edgestream.kubelet.summary_document import Document
 from edgestream.stats.collector import Collector, ContainerFigures, PodFigures
 from edgestream.stats.filesystems import DirectoryUsage, FilesystemUsage, files_in, filesystem_of
@@ -54,8 +54,6 @@ class Summary:
         Pods without a running container are not in it. Volumes are not, and so neither is the sum
         of what a pod takes up. Raises a KubeletAnswer where the runtime or the disks don't answer.
         """
-        if parameters["page"] != "summary":
-            raise path_does_not_fit()
         require_json_wanted(exchange.request)
         values = parse_query(exchange.request.query)
         is_small = values.get("only_cpu_and_memory") == ["true"]

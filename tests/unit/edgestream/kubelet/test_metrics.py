@@ -265,7 +265,7 @@ async def test_pages_that_do_not_exist(pages: Pages) -> None:
     head, body = await pages.ask("/metrics/nope")
     assert (head.status, body) == (404, b"404 page not found\n")
     head, body = await pages.ask("/metrics/resource/more")
-    assert (head.status, body) == (404, b"404: Page Not Found")
+    assert (head.status, body) == (404, b"404 page not found\n")
 
 
 @pytest.mark.parametrize("page", POD_PAGES)

@@ -314,7 +314,7 @@ async def test_a_file_that_is_cut_short_is_not_passed_off_as_whole(
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
-@pytest.mark.parametrize("target", ["/logs/", "/logs/syslog", "/logs"])
+@pytest.mark.parametrize("target", ["/logs/", "/logs/syslog"])
 async def test_it_is_off_unless_a_directory_is_named(
     tmp_path: Path, method: str, target: str
 ) -> None:
@@ -324,6 +324,14 @@ async def test_it_is_off_unless_a_directory_is_named(
     assert head.status == 405
     assert head.headers[:2] == UNSNIFFED_TEXT
     assert body == (b"" if method == "HEAD" else b"logs endpoint is disabled.\n")
+
+
+async def test_its_slash_belongs_to_it_even_then(tmp_path: Path) -> None:
+    backend = CriBackend(str(tmp_path / "none"), call_deadline=DEADLINE, dial_deadline=DEADLINE)
+    for method in ("GET", "POST"):
+        head, _ = await Pages(backend).ask("/logs", method)
+        assert (head.status, header_values(head.headers, "location")) == (301, ["/logs/"])
+    await backend.close()
 
 
 async def test_only_get(pages: Pages) -> None:

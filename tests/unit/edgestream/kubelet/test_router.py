@@ -24,7 +24,9 @@ ROUTER = Router(
     [
         Route("containerLogs", ((*POD, "container"),), ("GET",), logs),
         Route("exec", ((*POD, "container"), (*POD, "uid", "container")), ("GET", "POST"), execute),
-        Route("healthz", ((), ("check",)), (), health),
+        Route("healthz", ((), ("check",)), (), health, exact=True),
+        Route("stats", (("=summary",),), ("GET",), logs),
+        Route("runningpods", ((),), ("GET",), logs, directory=True),
         Route("logs", ((), ("*path",)), ("GET",), logs),
         Route("debug", (("kind", "*rest"),), (), health),
     ]
@@ -43,6 +45,9 @@ ROUTER = Router(
         ("GET", "/exec/ns/p/u/c", execute, ("ns", "p", "u", "c")),
         ("PUT", "/healthz", health, ()),
         ("GET", "/healthz/ping?verbose", health, ("ping",)),
+        ("GET", "/stats/summary", logs, ()),
+        ("GET", "/stats/summary/", logs, ()),
+        ("GET", "/runningpods/", logs, ()),
         ("GET", "/logs/", logs, ()),
         ("GET", "/logs/a", logs, ("a",)),
         ("GET", "/logs/a/b%2Fc/", logs, ("a/b/c",)),
@@ -73,6 +78,12 @@ def allow(methods: str) -> Headers:
         ("GET", "/execute/ns/p/c", 404, "404 page not found\n", UNSNIFFED_TEXT),
         ("GET", "/exec", 404, "404: Page Not Found", PLAIN_TEXT),
         ("GET", "/exec/ns/p", 404, "404: Page Not Found", PLAIN_TEXT),
+        ("GET", "/stats", 404, "404: Page Not Found", PLAIN_TEXT),
+        ("PUT", "/stats/other", 404, "404: Page Not Found", PLAIN_TEXT),
+        ("PUT", "/runningpods/a", 404, "404: Page Not Found", PLAIN_TEXT),
+        ("GET", "/healthz/", 404, "404 page not found\n", UNSNIFFED_TEXT),
+        ("GET", "/healthz/ping/", 404, "404 page not found\n", UNSNIFFED_TEXT),
+        ("GET", "/healthz/a/b", 404, "404 page not found\n", UNSNIFFED_TEXT),
         ("GET", "/debug/a", 404, "404: Page Not Found", PLAIN_TEXT),
         ("GET", "/containerLogs/ns/p/u/c", 404, "404: Page Not Found", PLAIN_TEXT),
         ("POST", "/containerLogs/ns/p/c", 405, "405: Method Not Allowed", allow("GET")),
@@ -97,6 +108,7 @@ def test_refuses(method: str, target: str, status: int, body: str, headers: Head
         ("/exec/./ns/p/c/", "/exec/ns/p/c/"),
         ("/exec/%2e%2e/%C3%A9/", "/%C3%A9/"),
         ("/..", "/"),
+        ("/runningpods?a=1&b", "/runningpods/?a=1&b"),
     ],
 )
 def test_unclean_paths_are_moved(target: str, location: str) -> None:
