@@ -11,6 +11,7 @@ from edgestream.service import EdgeSessions
 from edgestream.serving import ChannelServer
 from edgestream.tunnel import TunnelOptions
 from streamkit.pki.contexts import tunnel_client_context
+from streamkit.session.session import Session
 from tests.support.cloud import NODE, Cloud
 from tests.support.wait import until as until
 
@@ -23,6 +24,8 @@ class ScriptedKubelet:
     def __init__(self, serve: Serve) -> None:
         self._serve = serve
         self.live = 0
+        self.session: Callable[[], Session | None] = lambda: None
+        """The edge's session, if there is one."""
 
     async def serve(self, exchange: Exchange) -> None:
         self.live += 1
@@ -69,6 +72,7 @@ async def connected_edge(
         Backoff(initial=0.05, maximum=0.2),
         resume_timeout=resume_timeout,
     )
+    kubelet.session = lambda: connector._session
     tasks = [asyncio.create_task(server.run()), asyncio.create_task(connector.run())]
     try:
         await until(lambda: any(entry.name == node for entry in cloud.service.registry.nodes()))
