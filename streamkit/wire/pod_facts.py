@@ -12,6 +12,8 @@ from typing import Any
 
 from streamkit.wire.exchange import RequestHead, header_values, without_headers
 
+_COMPACT = json.JSONEncoder(separators=(",", ":"))
+
 HEADER = "EdgeStream-Pod"
 MAX_FACTS = 16 * 1024
 """Bytes of a line's value. A pod with more to tell of is not told of; that takes 60 containers."""
@@ -78,7 +80,7 @@ def encode_facts(facts: PodFacts) -> str:
     if facts.has_init:
         document["init"] = True
     document["containers"] = [_encoded(each) for each in facts.containers]
-    return json.dumps(document, separators=(",", ":"))
+    return _COMPACT.encode(document)
 
 
 def decode_facts(value: str) -> PodFacts | None:
