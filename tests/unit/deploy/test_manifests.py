@@ -1,26 +1,13 @@
 """The manifests: no cluster is needed to see that their parts fit together and to the programs."""
 
-import shutil
-import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 import cloudstream.config
 from cloudstream.iptables.command import add_iptables
 from streamkit.service.cli import Parser, service_parser
-
-DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
-BASE = DEPLOY / "kubernetes" / "base"
-SIDECAR = DEPLOY / "kubernetes" / "cloudcore-sidecar.yaml"
-
-Manifest = dict[str, Any]
-
-
-def load(path: Path) -> list[Manifest]:
-    return [document for document in yaml.safe_load_all(path.read_text()) if document]
+from tests.unit.deploy.manifests import BASE, DEPLOY, SIDECAR, Manifest, load
 
 
 def of_kind(kind: str) -> dict[str, Manifest]:
@@ -42,20 +29,6 @@ def test_every_file_is_yaml_and_every_manifest_is_used() -> None:
         assert load(path), path
     used = {BASE / name for name in load(BASE / "kustomization.yaml")[0]["resources"]}
     assert {*BASE.glob("*.yaml")} == used | {BASE / "kustomization.yaml"}
-
-
-def test_kustomize_builds_the_base() -> None:
-    if not (kubectl := shutil.which("kubectl")):
-        pytest.skip("no kubectl here")
-    done = subprocess.run(
-        [kubectl, "kustomize", str(BASE)], capture_output=True, text=True, timeout=30, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    built = [document for document in yaml.safe_load_all(done.stdout) if document]
-    assert {"DaemonSet", "ConfigMap", "ClusterRole", "Role"} <= {each["kind"] for each in built}
-    for each in built:
-        cluster_wide = each["kind"].startswith("ClusterRole")
-        assert ("namespace" in each["metadata"]) is not cluster_wide
 
 
 def test_every_binding_binds_a_role_that_is_there_to_an_account_that_is() -> None:
