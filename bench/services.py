@@ -135,6 +135,7 @@ modules:
     tlsTunnelPrivateKeyFile: {pki}/tunnel.key
 cloudstream:
   bindAddress: 127.0.0.1
+  adminAddress: ""
   lookup: {{useKubeAPI: false}}
 """
 

@@ -16,6 +16,7 @@ from streamkit.service.config import (
     Count,
     Flag,
     Grace,
+    ListenAddress,
     PathName,
     PeekSection,
     Port,
@@ -97,6 +98,7 @@ class CloudSettings(Section):
     """The top-level key ``cloudstream``."""
 
     bind_address: str = ""
+    admin_address: ListenAddress = "127.0.0.1:10005"
     api_clients: ApiClientSettings = ApiClientSettings()
     lookup: LookupSettings = LookupSettings()
     kubernetes: KubernetesSettings = KubernetesSettings()
@@ -232,6 +234,7 @@ modules:
 
 cloudstream:
   bindAddress: ""    # "" = all interfaces, IPv4 and IPv6
+  adminAddress: 127.0.0.1:10005  # health and metrics, by plain HTTP, for whoever asks; "" = nowhere
   apiClients:        # who may call the stream port: the name or an organization has to fit
     caFile: ""       # issuer of those client certificates; "" = tlsStreamCAFile
     commonNames:     # CN of the certificate

@@ -2,8 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 
+from prometheus_client.metrics_core import Metric
+
+from cloudstream import health, metrics
 from cloudstream.callers import Callers
 from cloudstream.config import CloudConfig
 from cloudstream.kube.api import AsyncioKubeApi, KubeApi
@@ -18,7 +22,17 @@ from cloudstream.stream_server import StreamServer
 from cloudstream.tunnel_server import TunnelServer
 from streamkit.errors import StreamError
 from streamkit.pki.contexts import stream_server_context, tunnel_server_context
+from streamkit.service.admin import AdminServer
+from streamkit.service.config import split_address
+from streamkit.service.health import Check
 from streamkit.service.listener import TlsListener
+from streamkit.service.metrics import (
+    certificate_check,
+    expiries,
+    metrics_registry,
+    request_metrics,
+    service_metrics,
+)
 from streamkit.service.notify import Notifier
 
 log = logging.getLogger(__name__)
@@ -75,13 +89,18 @@ class CloudService:
         self._upkeep: dict[str, Upkeep] = {}
         self._duties: dict[str, Callable[[], DutyStatus]] = {}
         if self._api and self._pods:
-            self._upkeep["pod watch"] = self._pods.run
+            self._add_duty("pod watch", self._pods.run, self._pods.status)
             self._add_duties(self._api, config)
+        self._expiries = expiries(_certificates(config))
+        self.admin = AdminServer(self._checks(), metrics_registry(self._metrics))
         try:
             self.stream_listener.bind(settings.bind_address, config.stream_port)
             self.tunnel_listener.bind(settings.bind_address, config.tunnel_port)
+            if settings.admin_address:
+                self.admin.bind(*split_address(settings.admin_address))
         except StreamError:
             self.stream_listener.close()
+            self.tunnel_listener.close()
             raise
 
     def _add_duties(self, api: KubeApi, config: CloudConfig) -> None:
@@ -107,6 +126,26 @@ class CloudService:
         """How the work on the Kubernetes API stands, which serving does not wait for."""
         return {name: status() for name, status in self._duties.items()}
 
+    def _checks(self) -> dict[str, Check]:
+        listeners = {"stream-port": self.stream_listener, "tunnel-port": self.tunnel_listener}
+        return {
+            **{name: health.port_check(each) for name, each in listeners.items()},
+            "shutdown": health.shutdown_check(self._streams),
+            "certificates": certificate_check(self._expiries),
+            **({"kubernetes-api": health.api_check(self._api)} if self._api else {}),
+            **{
+                health.duty_name(name): health.duty_check(each)
+                for name, each in self._duties.items()
+            },
+        }
+
+    def _metrics(self) -> Iterator[Metric]:
+        yield from service_metrics("cloudstream", self._expiries)
+        yield from request_metrics("cloudstream", self._streams.tally)
+        yield from metrics.tunnel_metrics(self._tunnels.tally, self.registry, self._streams)
+        if self._api:
+            yield from metrics.api_metrics(self._api, self.duties())
+
     async def run(self) -> None:
         """Serve until cancelled; then every session is ended, and its callers are told."""
         stream_port, tunnel_port = self.stream_listener.port, self.tunnel_listener.port
@@ -121,6 +160,7 @@ class CloudService:
                     group.create_task(self.stream_listener.serve(), name="stream listener"),
                     group.create_task(self.tunnel_listener.serve(), name="tunnel listener"),
                 )
+                group.create_task(self.admin.serve(), name="admin")
                 group.create_task(notifier.keep_alive(lambda: True), name="watchdog")
                 notifier.ready(f"serving on ports {stream_port} and {tunnel_port}")
                 for name, work in self._upkeep.items():
@@ -152,7 +192,16 @@ async def _keep_up(name: str, work: Upkeep) -> None:
         await asyncio.sleep(_UPKEEP_PAUSE)
 
 
-def _kube_api(config: CloudConfig) -> KubeApi | None:
+def _certificates(config: CloudConfig) -> dict[str, Path]:
+    return {
+        "stream": config.stream_tls.cert,
+        "api-client-ca": config.api_client_ca,
+        "tunnel": config.tunnel_tls.cert,
+        "tunnel-ca": config.tunnel_tls.ca,
+    }
+
+
+def _kube_api(config: CloudConfig) -> AsyncioKubeApi | None:
     if not config.settings.lookup.use_kube_api:
         return None
     if not AsyncioKubeApi.is_configured(master=config.kube_master, kube_config=config.kube_config):

@@ -17,6 +17,7 @@ from cloudstream.relay import Relay
 from cloudstream.router import Router
 from cloudstream.stream_connection import StreamConnection
 from streamkit.errors import Draining, LocalProtocolError, RouteError, TooManyRequests
+from streamkit.service.tally import RequestTally, short_durations
 from streamkit.wire.exchange import RequestHead, without_headers
 from streamkit.wire.pod_facts import PodFacts, with_facts
 
@@ -29,6 +30,9 @@ class StreamServer:
     def __init__(
         self, callers: Callers, router: Router, deadlines: CloudDeadlines, limits: CloudLimits
     ) -> None:
+        self.tally = RequestTally()
+        self.opening = short_durations()
+        """How long requests waited for their edge's answer, or for a refusal."""
         self._callers = callers
         self._router = router
         self._deadlines = deadlines
@@ -48,6 +52,11 @@ class StreamServer:
                 self._group = None
                 for connection in tuple(self._connections):
                     connection.close()
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether new requests are refused."""
+        return self._is_draining
 
     async def finish(self, *, within: float) -> None:
         """Refuse new requests, and wait for those that end by themselves.
@@ -80,6 +89,15 @@ class StreamServer:
         )
 
     async def _serve(
+        self, connection: StreamConnection, request: RequestHead, subject: Subject, relay: Relay
+    ) -> None:
+        with self.tally.request(request.path) as exchange:
+            try:
+                await self._serve_counted(connection, request, subject, relay)
+            finally:
+                exchange.status = relay.status
+
+    async def _serve_counted(
         self, connection: StreamConnection, request: RequestHead, subject: Subject, relay: Relay
     ) -> None:
         user = await self._callers.check(connection.peercert, request)
@@ -166,10 +184,12 @@ class StreamServer:
                 hint="see limits.maxPendingOpens",
             )
         self._opening += 1
+        started = time.monotonic()
         try:
             yield
         finally:
             self._opening -= 1
+            self.opening.observe(time.monotonic() - started)
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> "asyncio.Task[None]":
         if self._group is None:

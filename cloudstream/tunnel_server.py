@@ -16,6 +16,7 @@ from cloudstream.config import CloudDeadlines, CloudLimits
 from cloudstream.node_session import NodeSession
 from cloudstream.registry import Registry
 from cloudstream.tunnel_socket import Admission, EdgeTunnel, Handshake, tunnel_protocol
+from cloudstream.tunnel_tally import TunnelTally
 from streamkit.errors import (
     BadKubeletPath,
     BadRequest,
@@ -47,6 +48,7 @@ class TunnelServer:
     """Admits edges and keeps the registry true to the sessions that live."""
 
     def __init__(self, registry: Registry, deadlines: CloudDeadlines, limits: CloudLimits) -> None:
+        self.tally = TunnelTally()
         self._registry = registry
         self._limits = limits
         self._resume_timeout = deadlines.resume_timeout
@@ -88,10 +90,12 @@ class TunnelServer:
         def opened(tunnel: EdgeTunnel) -> CloudSession:
             nonlocal node
             # Chosen only now: a session that was kept a moment ago may have ended since.
-            node = self._kept_session(name, token) or self._new_session(name, subprotocol)
+            kept = self._kept_session(name, token)
+            node = kept or self._new_session(name, subprotocol)
             node.attach(tunnel, address)
             if self._registry.find(name) is not node:
                 self._registry.add(node)
+            self.tally.opened(tunnel, is_v2=bool(subprotocol), is_resumed=kept is not None)
             log.info(
                 'node "%s" (%s) is connected from %s, speaking %s',
                 name,
@@ -103,11 +107,12 @@ class TunnelServer:
 
         def closed(tunnel: EdgeTunnel, error: StreamError, will_return: bool) -> None:
             log.info('node "%s" is disconnected: %s', name, error)
+            self.tally.closed(tunnel, error)
             if node:
                 within = CLOSED_GRACE if tunnel.was_closed else math.inf
                 node.detach(tunnel, error, will_return=will_return, within=within)
 
-        return Admission(opened, closed, subprotocol)
+        return Admission(opened, closed, self.tally.round_trips.observe, subprotocol)
 
     def _kept_session(self, name: str, token: str) -> NodeSession | None:
         """The session that the edge asks for by its token, if it is still kept."""

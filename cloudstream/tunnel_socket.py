@@ -46,6 +46,8 @@ class Admission:
     """Called when the WebSocket is open; gives the session that the tunnel carries."""
     closed: Callable[["EdgeTunnel", StreamError, bool], None]
     """Called once with the reason, and with whether the edge may come back for its session."""
+    measured: Callable[[float], None]
+    """Called with the seconds of each round trip."""
     subprotocol: str = ""
     """The one that was chosen, if any."""
 
@@ -125,6 +127,10 @@ class EdgeTunnel(TunnelSocket):
 
     def ended(self, error: StreamError, *, will_return: bool) -> None:
         self._admission.closed(self, error, will_return)
+
+    def round_trip_measured(self, seconds: float) -> None:
+        super().round_trip_measured(seconds)
+        self._admission.measured(seconds)
 
     def close_received(self, code: int, reason: str) -> tuple[StreamError, bool]:
         error = TunnelClosed(f"the edge closed the tunnel: {reason}")

@@ -23,6 +23,8 @@ class ChannelExchange:
         self._writable.set()
         self._owner: asyncio.Task[None] | None = None
         self.is_headed = False
+        self.status = 0
+        """The answer's; 0 while it has no head."""
 
     def owned_by(self, task: "asyncio.Task[None]") -> None:
         """The task that answers, cancelled when the channel is lost."""
@@ -40,6 +42,7 @@ class ChannelExchange:
         if self.is_headed:
             raise LocalProtocolError("an answer has one head")
         self.is_headed = True
+        self.status = head.status
         self._channel.send_head(head)
 
     async def write(self, data: bytes) -> None:

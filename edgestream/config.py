@@ -22,6 +22,7 @@ from streamkit.service.config import (
     Count,
     Flag,
     Grace,
+    ListenAddress,
     PathName,
     PeekSection,
     Seconds,
@@ -78,6 +79,7 @@ class EdgeSettings(Section):
 
     backend: Literal["cri", "kubelet"] = "cri"
     server_name: str = ""
+    admin_address: ListenAddress = ""
     node_logs: Annotated[str, AfterValidator(_absolute_path)] = ""
     backoff: Backoff = Backoff()
     deadlines: EdgeDeadlines = EdgeDeadlines()
@@ -275,6 +277,7 @@ modules:
 edgestream:
   backend: cri                    # cri = the container runtime; kubelet = a kubelet on this host
   serverName: ""                  # name in the cloud's certificate; "" = the host of server
+  adminAddress: ""                # health and metrics, such as 127.0.0.1:10006; "" = nowhere
   nodeLogs: ""                    # a directory to serve at /logs/, such as /var/log; "" = none
   backoff:                        # seconds between two attempts to reach the cloud, with jitter
     initial: 0.3

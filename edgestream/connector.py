@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 import ssl
+from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
@@ -76,6 +77,12 @@ class Connector:
         self._sessions = sessions
         self._delays = RedialDelays(backoff, uniform=random.uniform)
         self._resume_timeout = resume_timeout
+        self.connects: Counter[tuple[str, str]] = Counter()
+        """Tunnels by wire version, and by whether they resumed a session ("resumed") or not."""
+        self.failures: Counter[tuple[str]] = Counter()
+        """Tunnels that ended, and attempts that failed, by error code."""
+        self.trouble = "no tunnel has been opened yet"
+        """Why there is no tunnel; empty while there is one."""
         self._session: Session | None = None
         self._expiry: asyncio.TimerHandle | None = None
 
@@ -85,6 +92,8 @@ class Connector:
         try:
             while True:
                 error, was_good = await self._serve_once()
+                self.trouble = str(error)
+                self.failures[error.code,] += 1
                 if was_good:
                     attempt = 1
                     self._delays.reset()
@@ -107,6 +116,9 @@ class Connector:
             return error, False
         began = loop.time()
         session = self._session_over(tunnel.subprotocol)
+        how = "resumed" if session is kept else "new"
+        self.connects["v2" if session.can_resume else "v1", how] += 1
+        self.trouble = ""
         log.info(
             'connected to %s as node "%s", speaking %s',
             self._options.server,

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from edgestream.config import EdgeConfig
 from edgestream.connector import Connector
@@ -11,11 +12,17 @@ from edgestream.kubelet.exchange import KubeletHandler
 from edgestream.kubelet.kubelet_backend import KubeletBackend
 from edgestream.serving import ChannelServer
 from edgestream.tunnel import TunnelOptions
+from edgestream.vitals import Vitals
 from streamkit.pki.contexts import tunnel_client_context
+from streamkit.service.config import split_address
+from streamkit.service.metrics import metrics_registry
 from streamkit.service.notify import Notifier
 from streamkit.session.v1_edge import V1EdgeSession
 from streamkit.session.v2 import V2EdgeSession
 from streamkit.wire.v2 import V2Settings
+
+if TYPE_CHECKING:
+    from streamkit.service.admin import AdminServer
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +32,7 @@ async def run(
 ) -> None:
     """Serve the cloud until cancelled, from the configured backend or the one given.
 
-    Raises CertError where the certificates can't be used.
+    Raises CertError where the certificates can't be used, PortInUse where the admin address can't.
     """
     settings = config.settings
     context = tunnel_client_context(config.tunnel_tls)
@@ -42,11 +49,14 @@ async def run(
         settings.backoff,
         resume_timeout=settings.deadlines.resume_timeout,
     )
+    admin = _admin_server(settings.admin_address, Vitals(config, server, connector, backend))
     notifier = Notifier.from_environment()
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(server.run(), name="channels")
             group.create_task(connector.run(), name="connector")
+            if admin:
+                group.create_task(admin.serve(), name="admin")
             group.create_task(notifier.keep_alive(lambda: True), name="watchdog")
             # A node without a network must not hold up its boot: ready before there is a tunnel.
             notifier.ready(f"dialling {config.server}")
@@ -91,6 +101,17 @@ def configured_backend(config: EdgeConfig) -> KubeletHandler:
             log_directory=config.node_logs,
         ),
     )
+
+
+def _admin_server(address: str, vitals: Vitals) -> "AdminServer | None":
+    """The admin address where there is one; its HTTP server is imported only then."""
+    if not address:
+        return None
+    from streamkit.service.admin import AdminServer
+
+    server = AdminServer(vitals.checks(), metrics_registry(vitals.metrics))
+    server.bind(*split_address(address))
+    return server
 
 
 def _tunnel_options(config: EdgeConfig) -> TunnelOptions:

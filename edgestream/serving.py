@@ -7,6 +7,7 @@ from edgestream.channel_exchange import ChannelExchange
 from edgestream.kubelet.exchange import Exchange, KubeletHandler
 from edgestream.kubelet.serve import answer
 from streamkit.errors import ChannelReset, LocalProtocolError, StreamError, TooManyRequests
+from streamkit.service.tally import RequestTally
 from streamkit.session.channel import Channel, ChannelHandler
 
 log = logging.getLogger(__name__)
@@ -16,6 +17,7 @@ class ChannelServer:
     """The acceptor of a session's channels. ``run`` owns their tasks."""
 
     def __init__(self, handler: KubeletHandler, *, max_channels: int) -> None:
+        self.tally = RequestTally()
         self._handler = handler
         self._max_channels = max_channels
         self._group: asyncio.TaskGroup | None = None
@@ -39,8 +41,12 @@ class ChannelServer:
         self._live += 1
         try:
             is_full = self._live > self._max_channels
-            await answer(_Busy(self._max_channels) if is_full else self._handler, exchange)
-            await exchange.end()
+            with self.tally.request(channel.request.path) as counted:
+                try:
+                    await answer(_Busy(self._max_channels) if is_full else self._handler, exchange)
+                    await exchange.end()
+                finally:
+                    counted.status = exchange.status
             # What the caller still sends has no reader: neither side should keep it for one.
             channel.reset(ChannelReset("the request is answered"))
         except StreamError as error:

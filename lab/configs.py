@@ -48,7 +48,7 @@ def cloudcore(layout: Layout) -> dict[str, Any]:
                 "tlsTunnelPrivateKeyFile": str(layout.pki / "tunnel.key"),
             },
         },
-        "cloudstream": {"bindAddress": HOST},
+        "cloudstream": {"bindAddress": HOST, "adminAddress": f"{HOST}:0"},
     }
 
 

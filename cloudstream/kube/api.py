@@ -10,12 +10,14 @@ import logging
 import os
 import ssl
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 from urllib.parse import quote
 
 from streamkit.errors import ConfigInvalid, LookupFailed
+from streamkit.service.tally import status_label
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +26,8 @@ JsonObject = dict[str, Any]
 JSON = "application/json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 
+_OF_NO_USE = (401, 500, 502, 503, 504)
+"""Statuses that say nothing of what was asked: the API knows us not, or does not work."""
 _RENEWAL_PAUSE = 10.0
 """Seconds for which credentials are kept before a refusal makes us load them again."""
 _WATCH_GRACE = 10.0
@@ -95,6 +99,10 @@ class AsyncioKubeApi:
         self._client: Any = None
         self._retired: Any = None
         self._loaded_at = 0.0
+        self.outcomes: Counter[tuple[str, str]] = Counter()
+        """How many requests have ended, by verb and by status ("unreachable": without one)."""
+        self.trouble = ""
+        """Why the API does not serve us at all; empty while it does."""
         self._lock = asyncio.Lock()
 
     @staticmethod
@@ -112,7 +120,7 @@ class AsyncioKubeApi:
         content_type: str = JSON,
     ) -> JsonObject:
         what = f"{method} {path}"
-        with _readable_errors(what):
+        with self._counted(method), _readable_errors(what):
             async with asyncio.timeout(self._deadline):
                 answer = await self._send(method, path, query or {}, body, content_type)
                 async with answer:
@@ -125,14 +133,16 @@ class AsyncioKubeApi:
         what = f"the watch of {path}"
         query = {**query, "watch": "true", "timeoutSeconds": str(seconds)}
         end = asyncio.get_running_loop().time() + seconds + _WATCH_GRACE
-        with _readable_errors(what):
-            async with asyncio.timeout(self._deadline):
-                answer = await self._send("GET", path, query, None, JSON)
-                if answer.status != 200:
-                    async with answer:
-                        _object(answer.status, await answer.read(), what)
-        async with answer, contextlib.aclosing(_events(answer, what, end)) as events:
-            yield events
+        with self._counted("WATCH"):
+            with _readable_errors(what):
+                async with asyncio.timeout(self._deadline):
+                    answer = await self._send("GET", path, query, None, JSON)
+                    if answer.status != 200:
+                        async with answer:
+                            _object(answer.status, await answer.read(), what)
+            self.trouble = ""
+            async with answer, contextlib.aclosing(_events(answer, what, end)) as events:
+                yield events
 
     async def close(self) -> None:
         async with self._lock:
@@ -140,6 +150,21 @@ class AsyncioKubeApi:
                 if client is not None:
                     await client.close()
             self._client = self._retired = None
+
+    @contextlib.contextmanager
+    def _counted(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except ApiRefused as error:
+            self.outcomes[verb, status_label(error.status)] += 1
+            self.trouble = str(error) if error.status in _OF_NO_USE else ""
+            raise
+        except LookupFailed as error:
+            self.outcomes[verb, "unreachable"] += 1
+            self.trouble = str(error)
+            raise
+        self.outcomes[verb, "200"] += 1
+        self.trouble = ""
 
     async def _send(
         self,

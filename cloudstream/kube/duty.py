@@ -8,6 +8,6 @@ class DutyStatus:
     """How far it has come."""
 
     pending: int
-    """Writes that still have to succeed."""
+    """Pieces of work that still have to succeed."""
     sentence: str
     """What has been reached, or what is in the way."""

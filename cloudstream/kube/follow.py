@@ -15,8 +15,8 @@ log = logging.getLogger(__name__)
 
 _WATCH_SECONDS = (50, 70)
 """How long one watch lasts. A connection that is dead without a word costs no more than that."""
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
-"""Seconds between failures."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 10.0
+"""Seconds between failures; an API that was away is noticed as soon as that."""
 _TOLD_AGAIN = 600.0
 """Seconds between two log lines about the same failure."""
 _PROVEN = 10.0

@@ -159,6 +159,13 @@ class KubeletPortPublisher:
 
     def watching(self) -> None:
         """Each change is told."""
+        if not self._is_watching:
+            # The API is back: what failed while it was away is not kept waiting by its pauses.
+            for claim in self._claims.values():
+                if claim.error:
+                    claim.not_before = float("-inf")
+                    claim.pauses.reset()
+            self._woken.set()
         self._is_watching = True
 
     def changed(self, kind: str, item: JsonObject) -> None:

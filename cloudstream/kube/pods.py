@@ -12,6 +12,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 
 from cloudstream.kube.api import ApiRefused, JsonObject, KubeApi, api_path
+from cloudstream.kube.duty import DutyStatus
 from cloudstream.kube.follow import follow, metadata
 from cloudstream.kube.pod_facts import facts_of_pod
 from streamkit.errors import LookupFailed, PodNotFound, PodNotScheduled, StreamError
@@ -82,6 +83,17 @@ class PodDirectory:
             finally:
                 self._idle = None
                 self.lost()
+
+    def status(self) -> DutyStatus:
+        """Whether changes of pods are seen."""
+        known = f"{len(self._known)} pods are known"
+        if self._failed_at is not None:
+            return DutyStatus(1, f"the Kubernetes API does not answer; {known} from memory")
+        if not self._asked.is_set():
+            return DutyStatus(0, "nobody asks for pods")
+        if not self._is_watching:
+            return DutyStatus(1, f"pods are not watched; {known} for {_FRESH:g} s each")
+        return DutyStatus(0, f"{known}, and watched")
 
     async def node_of(self, namespace: str, name: str) -> str:
         """The name of the pod's node.

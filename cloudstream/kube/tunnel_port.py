@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 _ATTEMPTS = 10
 """At a write that conflicts with others, before a longer pause."""
 _CONFLICT_PAUSE = 0.2
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 10.0
 """Seconds between failures."""
 _RECHECK = 60.0
 """Seconds after which the record is read again though nothing was told of a change."""

@@ -122,6 +122,10 @@ class CriBackend:
             Route("logs", ((), ("*path",)), log_methods, logs.serve, directory=True),
         ]
 
+    async def check(self) -> None:
+        """Raise RuntimeUnavailable where the runtime does not answer, within a call's deadline."""
+        await self._client.version()
+
     async def serve(self, exchange: Exchange) -> None:
         """Answer one request as a kubelet does.
 

@@ -50,6 +50,16 @@ class KubeletBackend:
             relay = relay_upgrade if head.status == 101 else relay_answer
             await relay(exchange, connection, head)
 
+    async def check(self) -> None:
+        """Raise StreamingDialFailed where the kubelet can't be reached."""
+        try:
+            connection = await BackendConnection.dial(
+                self._address, self._port, deadline=self._dial_deadline
+            )
+        except StreamingDialFailed as error:
+            raise self._unanswered("can't be reached", error) from error
+        connection.close()
+
     async def close(self) -> None:
         """Nothing is kept between requests."""
 

@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from streamkit.errors import ConfigInvalid
@@ -25,6 +33,26 @@ Seconds = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
 Grace = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
 """Seconds, of which there may be none."""
 PathName = Annotated[str, Field(min_length=1)]
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """Host and port of ``host:port``; an IPv6 address stands in brackets. Raises ValueError."""
+    host, colon, digits = text.rpartition(":")
+    is_bracketed = host.startswith("[") and host.endswith("]")
+    fits = colon and digits.isascii() and digits.isdecimal() and int(digits) <= 65535
+    if not fits or not host or (":" in host and not is_bracketed):
+        raise ValueError(f'should be host:port, such as 127.0.0.1:10005, not "{text}"')
+    return (host[1:-1] if is_bracketed else host), int(digits)
+
+
+def _listen_address(text: str) -> str:
+    if text:
+        split_address(text)
+    return text
+
+
+ListenAddress = Annotated[str, AfterValidator(_listen_address)]
+"""``host:port``, port 0 for any free one; empty for nowhere."""
 
 _ACRONYMS = {"api": "API", "ca": "CA", "ip": "IP"}
 

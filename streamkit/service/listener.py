@@ -66,12 +66,17 @@ class TlsListener:
 
         Raises PortInUse, which names the port, where it can't be had.
         """
-        self._listening.append(_listen(self._name, host, port))
+        self._listening.append(listen(self._name, host, port))
 
     @property
     def port(self) -> int:
         """The port that is listened on."""
         return int(self._listening[0].getsockname()[1])
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the port is still held."""
+        return all(sock.fileno() >= 0 for sock in self._listening)
 
     async def serve(self) -> None:
         """Accept until cancelled. Established connections belong to their protocols."""
@@ -138,7 +143,11 @@ def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         loop.default_exception_handler(context)
 
 
-def _listen(name: str, host: str, port: int) -> socket.socket:
+def listen(name: str, host: str, port: int) -> socket.socket:
+    """A socket that listens there; an empty host means all addresses, IPv6 and IPv4.
+
+    Raises PortInUse, which calls it by that name, where the port can't be had.
+    """
     try:
         if host:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET

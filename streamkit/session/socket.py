@@ -84,6 +84,8 @@ class TunnelSocket(WSListener):
         self._timer: asyncio.TimerHandle | None = None
         self._hello_due = 0.0
         self.was_cut = False
+        self.round_trip = 0.0
+        """Seconds that the last ping took to the peer and back; 0 before the first."""
 
     @abstractmethod
     def connected(self) -> None:
@@ -100,6 +102,23 @@ class TunnelSocket(WSListener):
     @abstractmethod
     def lost(self) -> tuple[StreamError, bool]:
         """What the end of the connection means, and whether the session may go on."""
+
+    def round_trip_measured(self, seconds: float) -> None:
+        """A ping was answered."""
+        self.round_trip = seconds
+
+    @property
+    def traffic(self) -> tuple[int, int]:
+        """Bytes that the peer has taken, and that came from it, as the kernel counts them.
+
+        Of a tunnel that is over, at least what the last heartbeat saw.
+        """
+        seen = (self._acknowledged, max(self._seen_at_heartbeat[1], 0))
+        if self._transport is None:
+            return seen
+        sock = self._transport.underlying_transport.get_extra_info("socket")
+        taken, received = progress(sock) if sock is not None else (0, 0)
+        return max(seen[0], taken), max(seen[1], received)
 
     def carry(self, session: Session) -> None:
         """Begin to carry a session, with the messages that came before."""
@@ -255,6 +274,7 @@ class TunnelSocket(WSListener):
             (pinged_at,) = _PING_TIME.unpack(payload)
             seconds = asyncio.get_running_loop().time() - pinged_at
             if seconds > 0:
+                self.round_trip_measured(seconds)
                 self._session.round_trip_measured(seconds)
 
     def _fault(

@@ -58,10 +58,16 @@ def tls_files(pki: Path, stem: str) -> TlsFiles:
 
 @contextlib.asynccontextmanager
 async def running_cloud(
-    pki: Path, settings: CloudSettings | None = None, *, kube_config: str = ""
+    pki: Path,
+    settings: CloudSettings | None = None,
+    *,
+    kube_config: str = "",
+    has_admin: bool = False,
 ) -> AsyncIterator[Cloud]:
     """Serve for the length of the block."""
     issue_all(pki, nodes=(NODE, "edge-2"))
+    settings = settings or CloudSettings(bind_address="127.0.0.1")
+    admin = {"admin_address": "127.0.0.1:0" if has_admin else ""}
     service = CloudService(
         CloudConfig(
             stream_port=0,
@@ -71,7 +77,7 @@ async def running_cloud(
             kubelet_port=10350,
             kube_master="",
             kube_config=kube_config,
-            settings=settings or CloudSettings(bind_address="127.0.0.1"),
+            settings=settings.model_copy(update=admin),
         )
     )
     task = asyncio.create_task(service.run())

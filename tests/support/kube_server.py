@@ -47,6 +47,12 @@ class KubeServer:
             await self.server.close()
         self.server = None
 
+    def add_token(self, token: str) -> None:
+        """One more that may do everything, from the next start on."""
+        known = self.config.tokens[TOKEN]
+        tokens = {**self.config.tokens, token: known}
+        self.config = self.config.model_copy(update={"tokens": tokens})
+
     def show_token(self, token: str) -> None:
         """What the kubeconfig's user presents from now on."""
         (self.directory / "token").write_text(token)

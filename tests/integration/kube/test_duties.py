@@ -64,6 +64,7 @@ async def test_a_connected_node_leads_api_servers_to_its_cloud(
                     "the kubelet port is 10351, for 10.2.0.12 in the ConfigMap kubeedge/tunnelport"
                 ),
                 "kubelet port": "1 nodes have the kubelet port 10351",
+                "pod watch": "nobody asks for pods",
             }
         assert port_of(kube, "edge-2") == 10250
 

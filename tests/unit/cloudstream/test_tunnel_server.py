@@ -25,6 +25,7 @@ CERTIFICATE: Mapping[str, object] = {
 
 class FakeEdgeTunnel(FakeTunnel):
     was_closed = False
+    traffic = (0, 0)
 
 
 class Cloud:
