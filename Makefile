@@ -3,7 +3,7 @@
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab-up lab-down lab-status test bench lint format lock
+.PHONY: help setup demo lab-up lab-down lab-status test image-tools image-test bench lint format lock
 
 help:  ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
@@ -26,6 +26,13 @@ lab-status: setup  ## Say which parts of the lab run
 
 test: setup  ## Run all tests
 	$(BIN)/pytest
+
+image-tools:  ## Install what builds and runs the container image in its tests
+	@which buildah mmdebstrap runc >/dev/null || (apt-get update -qq && \
+	    apt-get install -y -qq --no-install-recommends buildah mmdebstrap runc >/dev/null)
+
+image-test: setup image-tools  ## Build the container image on a local base, run it, ask it
+	$(BIN)/pytest tests/integration/deploy
 
 bench: setup  ## Measure side by side with a plain TLS relay (HAProxy)
 	@which haproxy >/dev/null || (apt-get update -qq && apt-get install -y -qq haproxy)

@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +21,13 @@ import yaml
 from streamkit.pki.issue import issue_all
 from tests.support.netns import KUBE_PROXY, Namespace, joined, namespace
 
-CLOUDSTREAM = str(Path(sys.executable).with_name("cloudstream"))
+CLOUDSTREAM, EDGESTREAM = (
+    str(Path(sys.executable).with_name(name)) for name in ("cloudstream", "edgestream")
+)
 PROJECT = Path(__file__).resolve().parents[3]
 DEADLINE = 30.0
 TOKEN, SCRAPER, STRANGER = "admin-token", "scraper-token", "stranger-token"
+POD = {"nodeName": "edge-1", "containers": [{"name": "app", "image": "any"}]}
 EDGE_ROLE = {"node-role.kubernetes.io/edge": ""}
 
 
@@ -79,6 +82,7 @@ class Site:
         self.cloud, self.router, self.edge, self.pod = networks
         self.processes = contextlib.ExitStack()
         self.pki = directory / "pki"
+        self.cloud_services: list[subprocess.Popen[bytes]] = []
 
     def start(self, place: Namespace, *command: str) -> subprocess.Popen[bytes]:
         """Start a process, which ends with the test; its output goes to a file."""
@@ -87,13 +91,19 @@ class Site:
         process = subprocess.Popen(
             place.command(*command), stdout=log, stderr=log, cwd=PROJECT, start_new_session=True
         )
-        self.processes.callback(_end, process)
+        self.processes.callback(kill, process)
         return process
 
-    def start_cloud(self) -> subprocess.Popen[bytes]:
-        """Start a cloud service on the cloud host."""
+    def start_cloud(self) -> None:
+        """Start a cloud service on the cloud host; one beside another finds its ports taken."""
         config = str(self.directory / "cloudcore.yaml")
-        return self.start(self.cloud, CLOUDSTREAM, "--config", config)
+        self.cloud_services.append(self.start(self.cloud, CLOUDSTREAM, "--config", config))
+
+    def restart_cloud(self) -> None:
+        """Kill all cloud services, and start one."""
+        while self.cloud_services:
+            kill(self.cloud_services.pop())
+        self.start_cloud()
 
     def start_manager(self) -> subprocess.Popen[bytes]:
         """Start a manager on the cloud host."""
@@ -127,14 +137,24 @@ class Site:
         header = ("--header", f"Authorization: Bearer {TOKEN}")
         return self.curl(self.cloud, f"https://127.0.0.1:6443{path}", *header)[1]
 
+    def connected(self) -> int:
+        """How many Nodes have the port of those that are connected."""
+        return self.ask_api("/api/v1/nodes").count('"Port": 10351')
+
     def counters(self) -> dict[str, int]:
         """Packets by rule of the chain and by jump to it."""
         saved = self.cloud.run(f"{self.addresses.iptables}-save", "-c", "-t", "nat")
         found = re.findall(r"^\[(\d+):\d+\] (-A .*TUNNEL-PORT.*)$", saved, re.MULTILINE)
         return {rule: int(packets) for packets, rule in found}
 
+    def packets_to(self, edge: str) -> int | None:
+        """Packets that the rule for an edge node's address has met; None without such a rule."""
+        found = self.counters().items()
+        return next((count for rule, count in found if f" {edge}/" in rule), None)
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process, if it has not ended."""
     process.kill()
     process.wait(DEADLINE)
 
@@ -206,7 +226,7 @@ def configured(site: Site) -> None:
             STRANGER: {"user": "stranger"},
         },
         "nodes": nodes,
-        "pods": [{"metadata": {"name": "web"}, "spec": {"nodeName": "edge-1"}}],
+        "pods": [{"metadata": {"name": "web"}, "spec": POD}],
         "namespaces": ["default"],
     }
     user = {"client-certificate": client["crt"], "client-key": client["key"]}
@@ -237,8 +257,17 @@ def configured(site: Site) -> None:
 
 
 @contextlib.contextmanager
-def furnished(addresses: Addresses, directory: Path, *, backend: str = "nft") -> Iterator[Site]:
-    """Both hosts, with everything running but the rules; those of Kubernetes are in ``backend``."""
+def furnished(
+    addresses: Addresses,
+    directory: Path,
+    *,
+    backend: str = "nft",
+    scripted: Sequence[str] = ("edge-1", "edge-2"),
+) -> Iterator[Site]:
+    """Both hosts, with everything running but the rules.
+
+    Those of Kubernetes are in ``backend``. The edge nodes that are ``scripted`` are connected.
+    """
     with contextlib.ExitStack() as stack:
         networks = [stack.enter_context(namespace()) for _ in range(4)]
         found = Site(addresses, directory, networks)
@@ -254,8 +283,10 @@ def furnished(addresses: Addresses, directory: Path, *, backend: str = "nft") ->
         found.start_cloud()
         at = found.addresses
         for node, address in (("edge-1", at.edge), ("edge-2", at.second_edge)):
+            if node not in scripted:
+                continue
             server = f"{host(at.cloud)}:10004"
             module = ("-m", "tests.support.scripted_edge")
             found.start(found.edge, python, *module, server, node, address, str(found.pki))
-        eventually(lambda: found.ask_api("/api/v1/nodes").count('"Port": 10351') == 2)
+        eventually(lambda: found.connected() == len(scripted))
         yield found
