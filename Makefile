@@ -3,7 +3,7 @@
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab-up lab-down lab-status test image-tools image-test bench lint format lock
+.PHONY: help setup demo lab-up lab-down lab-status test soak image-tools image-test bench lint format lock
 
 help:  ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
@@ -33,6 +33,12 @@ image-tools:  ## Install what builds and runs the container image in its tests
 
 image-test: setup image-tools  ## Build the container image on a local base, run it, ask it
 	$(BIN)/pytest tests/integration/deploy
+
+SOAK := E2E_ABORTS=500 E2E_BULK_TIMES=20 E2E_COPY_BYTES=500000000 E2E_COPY_FILES=10000 \
+	E2E_FORWARD_BYTES=50000000 E2E_ROTATION_SECONDS=2
+
+soak: setup  ## Run the end-to-end tests with large amounts
+	$(SOAK) $(BIN)/pytest tests/e2e
 
 bench: setup  ## Measure side by side with a plain TLS relay (HAProxy)
 	@which haproxy >/dev/null || (apt-get update -qq && apt-get install -y -qq haproxy)

@@ -5,5 +5,7 @@
 ``client``     the load: downloads, uploads, echoes, short requests, idle tunnels
 ``services``   starts and ends the processes that are measured, and reads their CPU and memory
 ``cases``      what is measured
+``logs``       the log reader by itself, on a log of 1 GB
+``figure``     what a measurement yields
 ``report``     the table, the JSON file, the figure
 """

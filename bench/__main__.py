@@ -6,8 +6,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.cases import Figure, all_cases
+from bench.cases import all_cases
 from bench.client import client_context, download
+from bench.figure import Figure
 from bench.report import summarize, table, write
 from bench.services import Bench, running
 

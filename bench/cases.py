@@ -6,7 +6,6 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +18,9 @@ from bench.client import (
     short_logs,
     upload,
 )
+from bench.figure import Figure
 from bench.idle import hold_tunnels
+from bench.logs import log_cases
 from bench.services import Bench, Process
 from streamkit.pki.issue import issue_all
 
@@ -32,15 +33,6 @@ SHORT_REQUESTS = 1000
 TUNNELS = 500
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One figure of one run."""
-
-    name: str
-    value: float
-    unit: str
-
-
 def all_cases(bench: Bench) -> Iterator[Figure]:
     """One run of everything, the relay beside ours."""
     context = client_context(bench.pki)
@@ -51,6 +43,7 @@ def all_cases(bench: Bench) -> Iterator[Figure]:
     rate = short_logs(bench.stream_port, context, SHORT_REQUESTS)
     yield Figure("logs of one line, one connection", rate, "requests/s")
     yield from _idle(bench)
+    yield from log_cases()
 
 
 def _side(

@@ -7,7 +7,7 @@ import statistics
 from collections import defaultdict
 from pathlib import Path
 
-from bench.cases import Figure
+from bench.figure import Figure
 
 
 def summarize(runs: list[list[Figure]]) -> dict[str, dict[str, object]]:

@@ -1,12 +1,15 @@
-"""What processes hold: open files, by kind."""
+"""What processes hold: open files by kind, watches, threads; what a runtime executes."""
 
 import contextlib
 import os
 import re
 import time
 from collections import Counter
+from pathlib import Path
 
+from edgestream.kubelet.cri_backend import THREADS
 from lab import leftovers
+from lab.containerd import SHIM
 from lab.programs import run
 from tests.e2e.stack import wait_until
 
@@ -15,24 +18,28 @@ SETTLED = 1.0
 
 RUNTIME = "containerd"
 """The name of the process that may be slow to close sockets of which the other end has closed: it
-waits half a minute for the streams of a client that left before it had opened them all."""
+waits half a minute for the streams of a client that left before it had opened them all. Its threads
+are its language's own business."""
+
+POOLED = min(32, (os.cpu_count() or 1) + 4) + 2 * THREADS
+"""Threads that wait for work, at most: asyncio's and the edge agent's own."""
 
 
 class Footprint:
-    """The open files of some processes, once they have stopped to open and close any."""
+    """What some processes hold, once they have stopped to take and release anything."""
 
     def __init__(self, **pids: int) -> None:
         self._pids = pids
         self._files = self._now()
         self._since = time.monotonic()
-        wait_until(self._is_settled, f"{SETTLED:g} s without a change of open files", DEADLINE)
+        wait_until(self._is_settled, f"{SETTLED:g} s without a change", DEADLINE)
 
     def wait_until_back(self) -> float:
-        """Wait until none of the processes has more open than it had; the seconds it took."""
+        """Wait until none of the processes holds more than it did; the seconds it took."""
         try:
-            return wait_until(lambda: not self._excess(), "open files as before", DEADLINE)
+            return wait_until(lambda: not self._excess(), "as much as before", DEADLINE)
         except AssertionError:
-            raise AssertionError(f"still open: {self._excess()}") from None
+            raise AssertionError(f"still there: {self._excess()}") from None
 
     def _is_settled(self) -> bool:
         if (files := self._now()) != self._files:
@@ -41,9 +48,14 @@ class Footprint:
 
     def _now(self) -> dict[str, Counter[str]]:
         found = {name: _open_files(pid) for name, pid in self._pids.items()}
-        if RUNTIME in found:
-            closing = run("ss", "--no-header", "-t", "-a", "-n", "-p", "state", "close-wait")
-            found[RUNTIME]["socket"] -= closing.count(f"pid={self._pids[RUNTIME]},")
+        for name, pid in self._pids.items():
+            if name == RUNTIME:
+                closing = run("ss", "--no-header", "-t", "-a", "-n", "-p", "state", "close-wait")
+                found[name]["socket"] -= closing.count(f"pid={pid},")
+                found[name]["processes in containers"] = _in_containers(pid)
+            else:
+                threads = len(os.listdir(f"/proc/{pid}/task"))
+                found[name]["threads"] = max(0, threads - POOLED)
         return found
 
     def _excess(self) -> dict[str, Counter[str]]:
@@ -52,12 +64,27 @@ class Footprint:
 
 
 def _open_files(pid: int) -> Counter[str]:
-    """How many files a process has open, by path; sockets and pipes have none."""
+    """How many files a process has open, by path; sockets and pipes have none. And its watches."""
     found: Counter[str] = Counter()
     for number in os.listdir(f"/proc/{pid}/fd"):
         with contextlib.suppress(FileNotFoundError):
             found[re.sub(r":\[\d+\]$", "", os.readlink(f"/proc/{pid}/fd/{number}"))] += 1
+            about = Path(f"/proc/{pid}/fdinfo/{number}").read_text()
+            found["inotify watches"] += about.count("inotify wd:")
     return found
+
+
+def _in_containers(pid: int) -> int:
+    """How many processes a containerd has started in its containers, their own ones included."""
+    base = str(Path(leftovers.arguments_of(pid)[-1]).parent)
+    count = 0
+    for shim in leftovers.all_pids():
+        arguments = leftovers.arguments_of(shim)
+        if arguments and Path(arguments[0]).name == SHIM and f"{base}/containerd.sock" in arguments:
+            with contextlib.suppress(FileNotFoundError):
+                children = Path(f"/proc/{shim}/task").glob("*/children")
+                count += sum(len(each.read_text().split()) for each in children)
+    return count
 
 
 def processes(*command: str) -> list[int]:

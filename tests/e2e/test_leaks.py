@@ -31,6 +31,7 @@ COMMANDS = (
     ("exec", "-i", "cat", "--", "cat", MARK),
     ("attach", "-i", "cat"),
     ("attach", "talker"),
+    ("port-forward", "pod/web", ":8080"),
 )
 
 
@@ -43,6 +44,10 @@ def test_the_edge_has_no_listening_socket(stack: Stack) -> None:
     sockets = run("ss", "--no-header", "-l", "-n", "-t", "-u", "-x", "-p")
     assert f"pid={stack.cloud.pid}," in sockets
     assert f"pid={stack.edge.pid}," not in sockets
+
+
+def nothing_is_executed() -> bool:
+    return not processes("cat", MARK)
 
 
 def test_nothing_is_left_of_commands_that_were_broken_off(stack: Stack, runtime: Lab) -> None:
@@ -64,12 +69,12 @@ def test_nothing_is_left_of_commands_that_were_broken_off(stack: Stack, runtime:
         list(threads.map(break_off, [(command, LONGEST) for command in COMMANDS]))
         with stack.kubectl.talk("logs", "-f", "--tail=1", "talker") as first:
             first.wait_for_lines(3)  # the edge goes on to watch log files
-        wait_until(lambda: not processes("cat", MARK), "the end of what was executed")
+        wait_until(nothing_is_executed, "the end of what was executed")
         assert runtime.pid
         before = Footprint(edge=stack.edge.pid, cloud=stack.cloud.pid, containerd=runtime.pid)
         begin = time.monotonic()
         list(threads.map(break_off, plan))
     tell(f"{ABORTS} commands in {time.monotonic() - begin:.0f} s")
-    tell(f"open files as before {before.wait_until_back():.1f} s later")
-    wait_until(lambda: not processes("cat", MARK), "the end of what was executed")
+    tell(f"as before {before.wait_until_back():.1f} s later")
+    wait_until(nothing_is_executed, "the end of what was executed")
     assert stack.kubectl.ok("exec", "cat", "--", "echo", "fine").out == b"fine\n"
