@@ -59,7 +59,7 @@ def free_port() -> int:
 
 @pytest.fixture
 def ports(tmp_path: Path) -> tuple[int, int]:
-    """The stream port and the tunnel port. The files below ``tmp_path`` are written for them."""
+    """Its stream port and its tunnel port. The files below ``tmp_path`` are written for them."""
     stream, tunnel = free_port(), free_port()
     pki = tmp_path / "etc" / "pki"
     issue_all(pki, nodes=(NODE,))
@@ -76,7 +76,11 @@ def ports(tmp_path: Path) -> tuple[int, int]:
     }
     document = {
         "modules": {"cloudStream": {"streamPort": stream, "tunnelPort": tunnel, **tls}},
-        "cloudstream": {"bindAddress": "127.0.0.1", "lookup": {"useKubeAPI": False}},
+        "cloudstream": {
+            "bindAddress": "127.0.0.1",
+            "lookup": {"useKubeAPI": False},
+            "adminAddress": f"127.0.0.1:{free_port()}",
+        },
     }
     (tmp_path / "etc" / "cloudcore.yaml").write_text(yaml.safe_dump(document))
     return stream, tunnel

@@ -64,7 +64,8 @@ def test_the_sidecar_finds_every_file_that_it_reads(sidecar: Manifest, tmp_path:
     assert {*needed, str(config.api_client_ca)} <= paths.keys()
     optional = {path for path, (source, _) in paths.items() if source.get("optional")}
     assert optional.isdisjoint({*needed, str(config.api_client_ca)})
-    assert container["readinessProbe"]["tcpSocket"]["port"] == config.tunnel_port
+    probe = container["readinessProbe"]["httpGet"]
+    assert f"{probe['host']}:{probe['port']}" == config.settings.admin_address
     assert sidecar["terminationGracePeriodSeconds"] > config.settings.deadlines.drain
 
 
