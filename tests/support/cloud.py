@@ -63,6 +63,7 @@ async def running_cloud(
     *,
     kube_config: str = "",
     has_admin: bool = False,
+    tunnel_port: int = 0,
 ) -> AsyncIterator[Cloud]:
     """Serve for the length of the block."""
     issue_all(pki, nodes=(NODE, "edge-2"))
@@ -71,7 +72,7 @@ async def running_cloud(
     service = CloudService(
         CloudConfig(
             stream_port=0,
-            tunnel_port=0,
+            tunnel_port=tunnel_port,
             stream_tls=tls_files(pki, "stream"),
             tunnel_tls=tls_files(pki, "tunnel"),
             kubelet_port=10350,

@@ -15,6 +15,7 @@ from streamkit.session.session import Session
 from tests.support.cloud import NODE, Cloud
 from tests.support.wait import until as until
 
+HASTY = Backoff(initial=0.05, maximum=0.2)
 Serve = Callable[[Exchange], Awaitable[None]]
 
 
@@ -49,6 +50,7 @@ async def connected_edge(
     resume_timeout: float = 30,
     heartbeat: float = 5,
     silence: float = 15,
+    backoff: Backoff = HASTY,
 ) -> AsyncIterator[ScriptedKubelet]:
     """An edge node that is connected when the block begins."""
     kubelet = ScriptedKubelet(serve)
@@ -69,7 +71,7 @@ async def connected_edge(
         options,
         tunnel_client_context(cloud.files(f"edge-{node}")),
         EdgeSessions(server, buffer_limit=4 << 20, resume_timeout=resume_timeout),
-        Backoff(initial=0.05, maximum=0.2),
+        backoff,
         resume_timeout=resume_timeout,
     )
     kubelet.session = lambda: connector._session
