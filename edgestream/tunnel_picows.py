@@ -1,10 +1,11 @@
 """The edge's end of a tunnel over picows: as the cloud's, without a task switch per message."""
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Mapping
 
-from picows import WSError, WSInvalidStatusError, ws_connect
+from picows import WSError, WSInvalidStatusError, WSTransport, ws_connect
 
 from edgestream.tunnel import (
     FIRST_SIGN_DEADLINE,
@@ -84,6 +85,10 @@ class PicowsTunnel(TunnelSocket):
             session.detach()
         raise error
 
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        super().on_ws_disconnected(transport)
+        asyncio.get_running_loop().call_soon(_take_reason, transport)
+
     def connected(self) -> None:
         """The session is chosen after the handshake."""
 
@@ -97,3 +102,16 @@ class PicowsTunnel(TunnelSocket):
 
     def lost(self) -> tuple[StreamError, bool]:
         return TunnelLost("the connection to the cloud was lost"), True
+
+
+def _take_reason(transport: WSTransport) -> None:
+    """picows leaves the error that ended a connection to a waiter: there has to be one.
+
+    Else asyncio logs the error, with a traceback.
+    """
+    waiter = transport.wait_disconnected()
+    try:
+        with contextlib.suppress(Exception):
+            waiter.send(None)
+    finally:
+        waiter.close()

@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 _WSProtocol: Any = vars(picows.picows)["WSProtocol"]
 _MESSAGE = 64 * 1024
 """How large messages are at first."""
-_PROBES = (0.1, 0.3, 1.0)
-"""Seconds after the beginning at which the link is measured again."""
+_PROBES = (0.1, 0.2, 0.7)
+"""Seconds from one measurement of the link to the next, at the beginning."""
 _PING_TIME = struct.Struct("!d")
 
 
@@ -82,6 +82,7 @@ class TunnelSocket(WSListener):
         self._acknowledged = 0
         self._silence = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._probe_timer: asyncio.TimerHandle | None = None
         self._hello_due = 0.0
         self.was_cut = False
         self.round_trip = 0.0
@@ -129,9 +130,7 @@ class TunnelSocket(WSListener):
         session.attach()
         self._hello_due = asyncio.get_running_loop().time() + self._limits.handshake
         self._heartbeat()
-        # The round trip of a link at rest decides how windows grow: one look is too few to know it.
-        for delay in _PROBES:
-            asyncio.get_running_loop().call_later(delay, self._ping)
+        self._probe(0)
         early, self._early = self._early, []
         for payload in early:
             self._receive(payload)
@@ -265,6 +264,15 @@ class TunnelSocket(WSListener):
         self._ping()
         self._timer = loop.call_later(self._limits.heartbeat, self._heartbeat)
 
+    def _probe(self, number: int) -> None:
+        """The round trip of a link at rest decides how windows grow: one look is too few."""
+        if number > 0:
+            self._ping()
+        self._probe_timer = None
+        if number < len(_PROBES) and not self._is_ended:
+            loop = asyncio.get_running_loop()
+            self._probe_timer = loop.call_later(_PROBES[number], self._probe, number + 1)
+
     def _ping(self) -> None:
         if self._transport and not self._is_ended:
             self._transport.send_ping(_PING_TIME.pack(asyncio.get_running_loop().time()))
@@ -303,8 +311,9 @@ class TunnelSocket(WSListener):
         if self._is_ended:
             return
         self._is_ended = True
-        if self._timer:
-            self._timer.cancel()
+        for timer in (self._timer, self._probe_timer):
+            if timer:
+                timer.cancel()
         self._fragments.clear()
         self._early.clear()
         self.ended(error, will_return=will_return)

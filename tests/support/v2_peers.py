@@ -106,6 +106,7 @@ async def raw_edge(
 ) -> AsyncIterator[RawEdge]:
     """A tunnel to the cloud that has not been greeted yet."""
     sock = socket.socket()
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if small_buffers:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     sock.setblocking(False)

@@ -90,10 +90,13 @@ class RawServer:
         raw = RawWebSocket(first.split(" ")[1], headers, reader, writer)
         self._open.add(raw)
         self._connections.put_nowait(raw)
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+        self._open.discard(raw)
 
     def close(self) -> None:
         """Reset whatever is open."""
-        for raw in self._open:
+        for raw in tuple(self._open):
             raw.abort()
 
 
