@@ -179,6 +179,11 @@ class BackendConnection:
         with contextlib.suppress(OSError):  # the server was faster; reading tells how it ended
             self._socket.shutdown(socket.SHUT_WR)
 
+    def stop_reading(self) -> None:
+        """Behind what has come already, reading finds the end."""
+        with contextlib.suppress(OSError):  # it has ended by itself
+            self._socket.shutdown(socket.SHUT_RD)
+
     def close(self) -> None:
         """Drop the connection at once, both ways. Idempotent."""
         self._socket.close()

@@ -7,6 +7,7 @@ from typing import Any
 
 from edgestream.kubelet.backend_connection import BackendConnection
 from edgestream.kubelet.exchange import Exchange
+from edgestream.kubelet.spdy_outputs import OutputEnds
 from edgestream.kubelet.spdy_pings import PingFilter
 from streamkit.errors import ChannelReset, IncompleteAnswer
 from streamkit.service.tasks import spawn
@@ -14,6 +15,9 @@ from streamkit.wire.exchange import Headers, ResponseHead, header_values, withou
 
 MAX_PINGS = 120
 """Bytes of pings that may wait. A ping has 12, and a client waits for its answer."""
+
+STATUS_DEADLINE = 10.0
+"""Seconds from the end of a command's output to its status, if its input does not get on either."""
 
 _HOP_BY_HOP = frozenset(
     {
@@ -62,22 +66,33 @@ async def relay_answer(
 
 
 async def relay_upgrade(
-    exchange: Exchange, connection: BackendConnection, head: ResponseHead
+    exchange: Exchange, connection: BackendConnection, head: ResponseHead, *, outputs: int = 0
 ) -> None:
     """Pass on a 101 and then raw bytes, until the backend ends and all it said is delivered.
 
     The caller's half-close is passed on and ends nothing else. Each direction waits for its own
     reader alone, but for SPDY's pings, which wait until the backend has nothing more to say.
-    Raises IncompleteAnswer if the backend's side breaks instead of ending.
+    ``outputs`` is the number of a command's output streams, if known. Raises IncompleteAnswer if
+    the backend's side breaks instead of ending, or can no longer end.
     """
     await exchange.send_head(head)
     to_backend = _ToBackend(exchange, connection)
+    ends = OutputEnds(outputs)
     async with (
         alongside(to_backend.relay(), name="relay-to-backend"),
         alongside(to_backend.relay_pings(), name="relay-pings"),
+        alongside(to_backend.give_up_when_stuck(), name="wait-for-status"),
     ):
         while data := await connection.read():
+            ends.feed(data)
             await exchange.write(data)
+            if ends.are_complete:
+                to_backend.output_has_ended.set()
+    if to_backend.has_given_up:
+        raise IncompleteAnswer(
+            "the command's output has ended, but the container runtime does not tell how the"
+            " command ended: it still holds input that was not read"
+        )
     await exchange.end()
 
 
@@ -90,6 +105,10 @@ class _ToBackend:
         self._writing = asyncio.Lock()  # held from a frame's begin to its end
         self._pings = b""
         self._has_pings = asyncio.Event()
+        self._written = 0
+        self._is_waiting = False
+        self.output_has_ended = asyncio.Event()
+        self.has_given_up = False
 
     async def relay(self) -> None:
         """Pass on all but pings, up to the caller's half-close."""
@@ -104,7 +123,10 @@ class _ToBackend:
                     continue
                 if not is_writing:
                     await self._writing.acquire()
+                self._is_waiting = True
                 await self._connection.write(others)
+                self._is_waiting = False
+                self._written += len(others)
                 is_writing = frames.is_in_frame
                 if not is_writing:
                     self._writing.release()
@@ -127,3 +149,13 @@ class _ToBackend:
                         await self._connection.write(pings)
         except IncompleteAnswer:
             return  # as above
+
+    async def give_up_when_stuck(self) -> None:
+        """Stop listening once all output has ended and the input stands still for too long."""
+        await self.output_has_ended.wait()
+        written = -1
+        while not (self._is_waiting and self._written == written):
+            written = self._written
+            await asyncio.sleep(STATUS_DEADLINE)
+        self.has_given_up = True
+        self._connection.stop_reading()

@@ -74,7 +74,8 @@ class RemoteCommand:
                 " string field contains invalid UTF-8",
             ) from error
         url = await self._client.exec_url(request)
-        await stream(exchange, url, dial_deadline=self._dial_deadline)
+        outputs = options.stdout + options.stderr
+        await stream(exchange, url, dial_deadline=self._dial_deadline, outputs=outputs)
 
     async def attach(self, exchange: Exchange, parameters: Parameters) -> None:
         """Join a running container's own process; whether that has a tty is the container's."""

@@ -19,11 +19,12 @@ REFUSAL_DEADLINE = 10.0
 _NOT_PASSED_ON = ("host", "content-length", "transfer-encoding", pod_facts.HEADER.lower())
 
 
-async def stream(exchange: Exchange, url: str, *, dial_deadline: float) -> None:
+async def stream(exchange: Exchange, url: str, *, dial_deadline: float, outputs: int = 0) -> None:
     """Put the caller's upgrade request to that URL and relay what follows.
 
     The URL holds a token that works once, so it is dialled once, now. ``dial_deadline`` is the
-    time in seconds until the server has answered the request's head. Cancelling drops the server's
+    time in seconds until the server has answered the request's head, ``outputs`` the number of a
+    command's output streams. Cancelling drops the server's
     connection. Raises a KubeletAnswer where the kubelet refuses, StreamingDialFailed for a URL that
     leads off this host, IncompleteAnswer where the stream breaks.
     """
@@ -41,7 +42,7 @@ async def stream(exchange: Exchange, url: str, *, dial_deadline: float) -> None:
     with closing(connection):
         head = await _put(connection, request, dial_deadline)
         if head.status == 101:
-            await relay_upgrade(exchange, connection, head)
+            await relay_upgrade(exchange, connection, head, outputs=outputs)
         elif head.status < 400:
             raise _http_error(f"invalid upgrade response: status code {head.status}")
         else:

@@ -12,13 +12,16 @@ from tests.unit.edgestream.logs.support import (
     Follow,
     append,
     compress,
+    lines,
     record,
+    records,
     rotate,
     write,
 )
 
 ROTATIONS = 30
 ROUNDS = 20
+FOLLOWERS = 50
 BURST = 50
 
 
@@ -74,3 +77,18 @@ async def test_nothing_is_lost_and_nothing_comes_twice(writer: Writer, follow: F
     numbers = [int(number) for number in re.findall(rb"line (\d+)\n", followed.output)]
     assert sorted(numbers) == list(range(1, writer.last + 1))
     assert b"".join(b"line %d\n" % number for number in numbers) == followed.output
+
+
+async def test_followers_that_nobody_reads_hold_up_no_other(log: Path, follow: Follow) -> None:
+    write(log, records(1, 1))
+    followers = [await follow() for _ in range(FOLLOWERS)]
+    for follower in followers:
+        await follower.until(lines(1, 1))
+    append(log, records(2, 50_000))
+    for follower in followers[::2]:
+        await anext(follower.chunks)  # and no more, ever
+    for follower in followers[1::2]:
+        await follower.until(lines(1, 50_000))
+    append(log, records(50_001, 50_100))
+    for follower in followers[1::2]:
+        await follower.until(lines(1, 50_100))
