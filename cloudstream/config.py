@@ -7,10 +7,11 @@ it is false where this service takes the job over, so it decides nothing here.
 """
 
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import field_validator, model_validator
+from pydantic import AfterValidator, field_validator, model_validator
 
 from streamkit.service.config import (
     Count,
@@ -23,6 +24,7 @@ from streamkit.service.config import (
     Seconds,
     Section,
     TlsFiles,
+    absolute_path,
     load_file,
 )
 
@@ -61,6 +63,24 @@ class KubernetesSettings(Section):
         if text:
             ip_address(text)
         return text
+
+
+def _network(text: str) -> str:
+    ip_network(text)
+    return text
+
+
+class EgressSettings(Section):
+    """Where API servers come by HTTP CONNECT, and where they may be led to besides edge nodes."""
+
+    socket: Annotated[str, AfterValidator(absolute_path)] = ""
+    address: ListenAddress = ""
+    relay_to: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
+
+    @property
+    def networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """``relay_to``, parsed."""
+        return tuple(map(ip_network, self.relay_to))
 
 
 class CloudDeadlines(Section):
@@ -102,6 +122,7 @@ class CloudSettings(Section):
     api_clients: ApiClientSettings = ApiClientSettings()
     lookup: LookupSettings = LookupSettings()
     kubernetes: KubernetesSettings = KubernetesSettings()
+    egress: EgressSettings = EgressSettings()
     deadlines: CloudDeadlines = CloudDeadlines()
     limits: CloudLimits = CloudLimits()
 
@@ -253,6 +274,10 @@ cloudstream:
     publishKubeletPort: true   # write the port that API servers dial into each connected Node
     negotiateTunnelPort: true  # agree on that port in the ConfigMap kubeedge/tunnelport
     advertiseAddress: ""       # this host's address there; "" = the one on its default route
+  egress:            # for API servers with an EgressSelectorConfiguration of HTTPConnect
+    socket: ""       # path of a unix socket to listen at; "" = none
+    address: ""      # host:port to listen at, with the stream port's certificate; "" = none
+    relayTo: []      # networks to which other connections are relayed, such as 10.96.0.0/12
   deadlines:              # seconds
     handshake: 10         # TLS, and the edge's registration
     requestHead: 30       # from the connection to the end of the request's head

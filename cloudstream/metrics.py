@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from prometheus_client.metrics_core import HistogramMetricFamily, Metric
 
+from cloudstream.egress.server import EgressServer
 from cloudstream.kube.api import AsyncioKubeApi
 from cloudstream.kube.duty import DutyStatus
 from cloudstream.registry import Registry
@@ -38,6 +39,14 @@ def tunnel_metrics(
     opening = HistogramMetricFamily("cloudstream_request_open_seconds", text)
     streams.opening.add_to(opening)
     yield opening
+
+
+def egress_metrics(egress: EgressServer) -> Iterator[Metric]:
+    """What came by CONNECT."""
+    text = "Connections of API servers that came by CONNECT."
+    yield gauge("cloudstream_egress_connections", text, egress.live)
+    text = "CONNECTs, by what became of them: edge, relayed, or the code of an error."
+    yield counter("cloudstream_egress_connects", text, ("outcome",), egress.outcomes.items())
 
 
 def api_metrics(api: AsyncioKubeApi, duties: Mapping[str, DutyStatus]) -> Iterator[Metric]:

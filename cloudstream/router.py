@@ -99,7 +99,7 @@ class Router:
             return await self._registry.awaited(node_name, within=self._reconnect)
 
     def _by_address(self, request: RequestHead, dialled: str) -> NodeSession | None:
-        if node := self._registry.by_address(dialled):
+        if node := self._registry.by_address(dialled) or self._registry.find(dialled):
             return node
         for host in header_values(request.headers, "host")[:1]:
             name = host_without_port(host)

@@ -10,6 +10,8 @@ from prometheus_client.metrics_core import Metric
 from cloudstream import health, metrics
 from cloudstream.callers import Callers
 from cloudstream.config import CloudConfig
+from cloudstream.egress.destination import Destinations
+from cloudstream.egress.server import EgressServer
 from cloudstream.kube.api import AsyncioKubeApi, KubeApi
 from cloudstream.kube.duty import DutyStatus
 from cloudstream.kube.node_status import FixedPort, KubeletPortPublisher, PortSource
@@ -22,6 +24,7 @@ from cloudstream.stream_server import StreamServer
 from cloudstream.tunnel_server import TunnelServer
 from streamkit.errors import StreamError
 from streamkit.pki.contexts import stream_server_context, tunnel_server_context
+from streamkit.pki.files import TlsFiles
 from streamkit.service.admin import AdminServer
 from streamkit.service.config import split_address
 from streamkit.service.health import Check
@@ -65,8 +68,9 @@ class CloudService:
         self._reviewer = None
         if self._api and settings.api_clients.bearer_tokens:
             self._reviewer = Reviewer(self._api)
+        callers = Callers(settings.api_clients, self._reviewer)
         self._streams = StreamServer(
-            Callers(settings.api_clients, self._reviewer),
+            callers,
             Router(self.registry, self._pods, reconnect=deadlines.reconnect),
             deadlines,
             settings.limits,
@@ -88,26 +92,50 @@ class CloudService:
         )
         self._upkeep: dict[str, Upkeep] = {}
         self._duties: dict[str, Callable[[], DutyStatus]] = {}
+        self._port: PortSource = FixedPort(config.kubelet_port)
         if self._api and self._pods:
             self._add_duty("pod watch", self._pods.run, self._pods.status)
             self._add_duties(self._api, config)
         self._expiries = expiries(_certificates(config))
+        self.egress: EgressServer | None = None
         self.admin = AdminServer(self._checks(), metrics_registry(self._metrics))
         try:
             self.stream_listener.bind(settings.bind_address, config.stream_port)
             self.tunnel_listener.bind(settings.bind_address, config.tunnel_port)
+            if settings.egress.socket or settings.egress.address:
+                self.egress = self._egress_server(config, callers)
             if settings.admin_address:
                 self.admin.bind(*split_address(settings.admin_address))
         except StreamError:
             self.stream_listener.close()
             self.tunnel_listener.close()
+            if self.egress:
+                self.egress.close()
             raise
+
+    def _egress_server(self, config: CloudConfig, callers: Callers) -> EgressServer:
+        settings = config.settings
+        shown = config.stream_tls
+        files = TlsFiles(ca=config.api_client_ca, cert=shown.cert, key=shown.key)
+        return EgressServer(
+            settings.egress,
+            settings.deadlines,
+            context=tunnel_server_context(files),
+            callers=callers,
+            destinations=Destinations(
+                self.registry,
+                self._port,
+                configured_port=config.kubelet_port,
+                networks=settings.egress.networks,
+            ),
+            streams=self._streams,
+            stream_listener=self.stream_listener,
+        )
 
     def _add_duties(self, api: KubeApi, config: CloudConfig) -> None:
         settings = config.settings.kubernetes
-        port: PortSource = FixedPort(config.kubelet_port)
         if settings.negotiate_tunnel_port:
-            port = agreed = TunnelPort(
+            self._port = agreed = TunnelPort(
                 api,
                 address=lambda: settings.advertise_address or default_address(),
                 edge_addresses=lambda: {node.internal_ip for node in self.registry.nodes()},
@@ -115,7 +143,9 @@ class CloudService:
             self._add_duty("tunnel port", agreed.run, agreed.status)
         if settings.publish_kubelet_port:
             yield_after = config.settings.deadlines.heartbeat_timeout
-            publisher = KubeletPortPublisher(api, self.registry, port, yield_after=yield_after)
+            publisher = KubeletPortPublisher(
+                api, self.registry, self._port, yield_after=yield_after
+            )
             self._add_duty("kubelet port", publisher.run, publisher.status)
 
     def _add_duty(self, name: str, run: Upkeep, status: Callable[[], DutyStatus]) -> None:
@@ -143,6 +173,8 @@ class CloudService:
         yield from service_metrics("cloudstream", self._expiries)
         yield from request_metrics("cloudstream", self._streams.tally)
         yield from metrics.tunnel_metrics(self._tunnels.tally, self.registry, self._streams)
+        if self.egress:
+            yield from metrics.egress_metrics(self.egress)
         if self._api:
             yield from metrics.api_metrics(self._api, self.duties())
 
@@ -160,6 +192,8 @@ class CloudService:
                     group.create_task(self.stream_listener.serve(), name="stream listener"),
                     group.create_task(self.tunnel_listener.serve(), name="tunnel listener"),
                 )
+                if self.egress:
+                    group.create_task(self.egress.run(), name="egress")
                 group.create_task(self.admin.serve(), name="admin")
                 group.create_task(notifier.keep_alive(lambda: True), name="watchdog")
                 notifier.ready(f"serving on ports {stream_port} and {tunnel_port}")

@@ -53,6 +53,8 @@ class StreamConnection(asyncio.Protocol):
         deadlines: CloudDeadlines,
         *,
         max_head_bytes: int,
+        dialled: str = "",
+        peer: str = "",
     ) -> None:
         self._serve = serve
         self._spawn = spawn
@@ -71,12 +73,12 @@ class StreamConnection(asyncio.Protocol):
         self._is_leaving = False
         self._timer: asyncio.TimerHandle | None = None
         self.is_writable = True
-        self.peer = ""
+        self.peer = peer
         """Who called, for the log."""
         self.peercert: Mapping[str, object] | None = None
         """The verified client certificate, or None."""
-        self.dialled = ""
-        """The address that the caller dialled."""
+        self.dialled = dialled
+        """The address that the caller dialled, or the node's name where it asked for that."""
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the connection is over."""
 
@@ -85,10 +87,12 @@ class StreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
         # Asked for now: a transport that has been closed can't tell any more.
-        address = transport.get_extra_info("peername")
-        self.peer = f"{address[0]}:{address[1]}" if address else "unknown"
+        if not self.peer:
+            address = transport.get_extra_info("peername")
+            self.peer = f"{address[0]}:{address[1]}" if address else "unknown"
         self.peercert = transport.get_extra_info("peercert")
-        self.dialled = dialled_address(transport.get_extra_info("socket"))
+        if not self.dialled:
+            self.dialled = dialled_address(transport.get_extra_info("socket"))
         self._connections.add(self)
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
         self._start_timer(self._deadlines.request_head)

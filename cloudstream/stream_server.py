@@ -78,14 +78,20 @@ class StreamServer:
         if lost := [connection.lost for connection in self._connections]:
             await asyncio.wait(lost, timeout=within)
 
-    def connection(self) -> StreamConnection:
-        """The protocol of a connection that has just been accepted."""
+    def connection(self, *, dialled: str = "", peer: str = "") -> StreamConnection:
+        """The protocol of a connection that has just been accepted.
+
+        ``dialled`` is the host that was asked for and ``peer`` the caller's name, where the socket
+        can't tell.
+        """
         return StreamConnection(
             self._serve,
             self._spawn,
             self._connections,
             self._deadlines,
             max_head_bytes=self._limits.max_head_bytes,
+            dialled=dialled,
+            peer=peer,
         )
 
     async def _serve(

@@ -28,6 +28,7 @@ from streamkit.service.config import (
     Seconds,
     Section,
     TlsFiles,
+    absolute_path,
     load_file,
 )
 
@@ -35,12 +36,6 @@ DEFAULT_RUNTIME_ENDPOINT = "unix:///run/containerd/containerd.sock"
 DEFAULT_KUBELET_PORT = 10350
 
 _PortOrNone = Annotated[int, Strict(), Field(ge=0, le=65535)]
-
-
-def _absolute_path(text: str) -> str:
-    if text and not text.startswith("/"):
-        raise ValueError(f'should be an absolute path, such as /var/log, not "{text}"')
-    return text
 
 
 class Backoff(Section):
@@ -80,7 +75,7 @@ class EdgeSettings(Section):
     backend: Literal["cri", "kubelet"] = "cri"
     server_name: str = ""
     admin_address: ListenAddress = ""
-    node_logs: Annotated[str, AfterValidator(_absolute_path)] = ""
+    node_logs: Annotated[str, AfterValidator(absolute_path)] = ""
     backoff: Backoff = Backoff()
     deadlines: EdgeDeadlines = EdgeDeadlines()
     limits: EdgeLimits = EdgeLimits()

@@ -267,6 +267,14 @@ class Draining(RouteError):
     default_hint = "try again: another replica, or the restarted service, will answer"
 
 
+class EgressFailed(RouteError):
+    """What an API server asked for by CONNECT can't be reached from here."""
+
+    code = "KS4020"
+    http_status = 502
+    reason = "BadGateway"
+
+
 # -- KS5: backend ------------------------------------------------------------------------------
 
 

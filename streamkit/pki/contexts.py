@@ -43,7 +43,7 @@ def stream_server_context(files: TlsFiles, client_ca: Path) -> ssl.SSLContext:
 
 
 def tunnel_server_context(files: TlsFiles) -> ssl.SSLContext:
-    """What the tunnel port shows to edge nodes, whose certificate is required.
+    """What a port shows whose callers need a certificate: the tunnel port, that for CONNECT.
 
     Raises CertMissing, CertInvalid.
     """

@@ -35,6 +35,13 @@ Grace = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
 PathName = Annotated[str, Field(min_length=1)]
 
 
+def absolute_path(text: str) -> str:
+    """The path, or nothing; a relative one raises ValueError."""
+    if text and not text.startswith("/"):
+        raise ValueError(f'should be an absolute path, such as /var/log, not "{text}"')
+    return text
+
+
 def split_address(text: str) -> tuple[str, int]:
     """Host and port of ``host:port``; an IPv6 address stands in brackets. Raises ValueError."""
     host, colon, digits = text.rpartition(":")

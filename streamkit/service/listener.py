@@ -5,6 +5,7 @@ the listener. The transports are aiofastnet's: the same interface, with a copy l
 """
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
@@ -108,13 +109,26 @@ class TlsListener:
             group.create_task(self._handshake(connection, address), name=f"{self._name} handshake")
 
     async def _handshake(self, connection: socket.socket, address: Any) -> None:
-        peer = f"{address[0]}:{address[1]}"
-        try:
+        with contextlib.suppress(OSError):  # who has left already is met with below
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        await self.shake_hands(connection, f"{address[0]}:{address[1]}", self._factory)
+
+    async def shake_hands(
+        self,
+        connection: socket.socket,
+        peer: str,
+        factory: Callable[[], asyncio.BaseProtocol],
+    ) -> None:
+        """Complete the TLS handshake of a connection that came here in another way.
+
+        What fails is told in the log, where the other end is called ``peer``. The connection is
+        the protocol's, or closed.
+        """
+        try:
             await aiofastnet.connect_accepted_socket(
                 asyncio.get_running_loop(),
-                self._factory,
+                factory,
                 connection,
                 ssl=self._context,
                 **self._deadlines,
