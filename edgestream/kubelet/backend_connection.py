@@ -14,6 +14,7 @@ from typing import Self
 
 import h11
 
+from edgestream.kubelet.tcp_peers import has_closed
 from streamkit.errors import BadRequest, IncompleteAnswer, StreamingDialFailed
 from streamkit.http.answer import text_headers
 from streamkit.wire.exchange import RequestHead, ResponseHead
@@ -164,6 +165,11 @@ class BackendConnection:
     async def drained(self) -> None:
         """Wait until a read waits, which may be over again when this returns."""
         await self._drained.wait()
+
+    @property
+    def would_lose_output(self) -> bool:
+        """Whether a write now would cost what has not been read: the server has closed already."""
+        return not self.is_drained and has_closed(self._socket)
 
     async def write(self, data: bytes) -> None:
         """Send raw bytes; waits for as long as the server does not read."""

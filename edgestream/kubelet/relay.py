@@ -111,7 +111,7 @@ class _ToBackend:
         self.has_given_up = False
 
     async def relay(self) -> None:
-        """Pass on all but pings, up to the caller's half-close."""
+        """Pass on all but pings, up to the caller's half-close or the backend's end."""
         frames, is_writing = PingFilter(), False
         try:
             while data := await self._exchange.read():
@@ -123,6 +123,8 @@ class _ToBackend:
                     continue
                 if not is_writing:
                     await self._writing.acquire()
+                if self._connection.would_lose_output:
+                    return
                 self._is_waiting = True
                 await self._connection.write(others)
                 self._is_waiting = False

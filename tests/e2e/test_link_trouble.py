@@ -1,7 +1,10 @@
 """The link between cloud and edge is cut, closed or silent, in the middle of things."""
 
+import contextlib
 import hashlib
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,7 @@ import pytest
 from tests.e2e.background import Background
 from tests.e2e.conftest import NewStack
 from tests.e2e.footprint import Footprint, processes
-from tests.e2e.kubectl import tell
+from tests.e2e.kubectl import Talk, tell
 from tests.e2e.refused import SOON
 from tests.e2e.stack import wait_until
 from tests.e2e.trouble import Trouble, trouble
@@ -24,6 +27,9 @@ SLOW_RATE = 2_000_000.0
 BETWEEN = 3_000_000
 """Bytes that pass from one trouble to the next."""
 LAST_NUMBER = 2_200_000
+LAST_OF_EXIT = 1_000_000
+EXITS = int(os.environ.get("E2E_EXITS", "1"))
+"""How often a command exits while its input arrives."""
 SIZE = 20_000_000
 
 
@@ -66,6 +72,34 @@ def test_output_that_is_long_under_way(patient: Trouble) -> None:
     assert (done.code, done.err) == (0, "")
     assert done.lines[-1] == str(LAST_NUMBER)
     assert len(done.lines) == LAST_NUMBER
+
+
+@pytest.mark.parametrize("time", range(EXITS))
+def test_output_that_is_long_under_way_while_input_arrives(patient: Trouble, time: int) -> None:
+    patient.link.rate = SLOW_RATE
+    script = f"seq 1 {LAST_OF_EXIT}; exit 7"
+    has_ended = threading.Event()
+
+    def type_on(talk: Talk) -> None:
+        with contextlib.suppress(OSError):
+            while not has_ended.wait(0.01):
+                talk.send(b"x" * 10)
+
+    try:
+        with (
+            patient.stack.kubectl.talk("exec", "-i", "cat", "--", "sh", "-c", script) as talk,
+            ThreadPoolExecutor(1) as thread,
+        ):
+            thread.submit(type_on, talk)
+            try:
+                done = talk.finish()
+            finally:
+                has_ended.set()
+    finally:
+        patient.link.rate = RATE
+    assert done.code == 7, done.err
+    assert "command terminated with exit code 7\n" in done.err
+    assert len(done.lines) == LAST_OF_EXIT
 
 
 @pytest.mark.parametrize("way", WAYS)
