@@ -45,17 +45,30 @@ def error_answer(error: StreamError, subject: Subject) -> tuple[ResponseHead, by
 
 def needs_reshaping(head: ResponseHead, subject: Subject) -> bool:
     """Whether the API server would swallow the body of this answer of the edge."""
-    if head.status < 400 or _is_json(head):
+    if head.status < 400:
         return False
+    if _is_json(head):
+        # Of a log's error it shows the JSON itself, where it shows anything.
+        return subject.is_logs and not subject.node_name
     return head.status not in (SHOWN_TEXT_BY_PROXY if subject.node_name else SHOWN_TEXT)
 
 
 def reshaped(head: ResponseHead, body: bytes, subject: Subject) -> tuple[ResponseHead, bytes]:
     """The same error, in a shape that reaches the user."""
-    message = body.decode(errors="replace").strip() or head.phrase
+    message = _status_message(body) or body.decode(errors="replace").strip() or head.phrase
     if subject.is_logs and not subject.node_name:
         return _text(400 if head.status < 500 else 500, message)
     return _status_object(head.status, message, _REASONS.get(head.status, "InternalError"))
+
+
+def _status_message(body: bytes) -> str:
+    """What a Status object says; nothing where the body is none."""
+    try:
+        fields = json.loads(body)
+    except ValueError:
+        return ""
+    is_status = isinstance(fields, dict) and fields.get("kind") == "Status"
+    return str(fields.get("message", "")) if is_status else ""
 
 
 def bad_request(status: int, sentence: str) -> tuple[ResponseHead, bytes]:

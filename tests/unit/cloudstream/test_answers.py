@@ -90,6 +90,8 @@ def test_any_other_error_is_a_status_object(
         (500, TEXT, PROXY, False),
         (404, JSON, EXEC, False),
         (503, JSON, PROXY, False),
+        (500, JSON, LOGS, True),
+        (500, JSON, PROXIED_LOGS, False),
     ],
 )
 def test_what_the_api_server_would_swallow_is_reshaped(
@@ -104,6 +106,8 @@ def test_what_the_api_server_would_swallow_is_reshaped(
         (404, b'pod "web" does not exist\n', LOGS, (400, 'pod "web" does not exist')),
         (503, b"busy", LOGS, (500, "busy")),
         (404, b"", LOGS, (400, "Not Found")),
+        (500, b'{"kind": "Status", "message": "no disk"}', LOGS, (500, "no disk")),
+        (500, b'{"a": 1}', LOGS, (500, '{"a": 1}')),
         (404, b"no \xff", EXEC, (404, ("NotFound", "no \ufffd"))),
         (405, b"", EXEC, (405, ("MethodNotAllowed", "Method Not Allowed"))),
         (418, b"tea", PROXY, (418, ("InternalError", "tea"))),
