@@ -15,10 +15,10 @@ class ChannelExchange:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._received: deque[memoryview] = deque()
+        self._received: deque[bytes | memoryview] = deque()
         self._is_ended = False
         self._error: StreamError | None = None
-        self._readable = asyncio.Event()
+        self._reader: asyncio.Future[None] | None = None
         self._writable = asyncio.Event()
         self._writable.set()
         self._owner: asyncio.Task[None] | None = None
@@ -60,14 +60,16 @@ class ChannelExchange:
             self._raise_if_lost()
             if self._is_ended:
                 return b""
-            self._readable.clear()
-            await self._readable.wait()
-        view = self._received.popleft()
-        if len(view) > MAX_READ:
+            # A bare future: an event would cost more than what is read in one go.
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
+        data = self._received.popleft()
+        if len(data) > MAX_READ:
+            view = memoryview(data)
             self._received.appendleft(view[MAX_READ:])
-            view = view[:MAX_READ]
-        self._channel.consumed(len(view))
-        return bytes(view)
+            data = view[:MAX_READ]
+        self._channel.consumed(len(data))
+        return bytes(data)
 
     # -- ChannelHandler ------------------------------------------------------------------------
 
@@ -75,12 +77,12 @@ class ChannelExchange:
         raise LocalProtocolError("an edge receives no head")
 
     def data_received(self, data: bytes | memoryview) -> None:
-        self._received.append(memoryview(data))
-        self._readable.set()
+        self._received.append(data)
+        self._wake_reader()
 
     def end_received(self) -> None:
         self._is_ended = True
-        self._readable.set()
+        self._wake_reader()
 
     def reset_received(self, error: StreamError) -> None:
         # The owner is cancelled, and with it whatever waits here; nobody is woken to find an error.
@@ -93,6 +95,10 @@ class ChannelExchange:
 
     def resume_writing(self) -> None:
         self._writable.set()
+
+    def _wake_reader(self) -> None:
+        if self._reader and not self._reader.done():
+            self._reader.set_result(None)
 
     def _raise_if_lost(self) -> None:
         if self._error:

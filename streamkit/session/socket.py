@@ -66,6 +66,7 @@ class TunnelSocket(WSListener):
 
     def __init__(self, limits: SocketLimits) -> None:
         self._limits = limits
+        self._loop = asyncio.get_running_loop()
         self._session: Session | None = None
         self._transport: WSTransport | None = None
         self._fragments = bytearray()
@@ -75,6 +76,7 @@ class TunnelSocket(WSListener):
         self._pace = Pace(_MESSAGE)
         self._full_since = 0.0
         self._is_pumping = False
+        self._is_turn_over_due = False
         self._is_ended = False
         self._frame_type = WSMsgType.BINARY
         self._frames = 0
@@ -128,7 +130,7 @@ class TunnelSocket(WSListener):
         session.output_ready = self._pump
         session.limit_messages(self._pace.size)
         session.attach()
-        self._hello_due = asyncio.get_running_loop().time() + self._limits.handshake
+        self._hello_due = self._loop.time() + self._limits.handshake
         self._heartbeat()
         self._probe(0)
         early, self._early = self._early, []
@@ -140,6 +142,7 @@ class TunnelSocket(WSListener):
         """End the tunnel and tell the peer why. Idempotent."""
         if self._is_ended or self._transport is None:
             return
+        self._send()
         code = cast(WSCloseCode, int(close_code_of(error)))
         self._transport.send_close(code, close_reason_of(error).encode())
         self._transport.disconnect()
@@ -190,14 +193,14 @@ class TunnelSocket(WSListener):
 
     def pause_writing(self) -> None:
         self._is_full = True
-        self._full_since = asyncio.get_running_loop().time()
+        self._full_since = self._loop.time()
         self._pace.filled(self._full_since)
 
     def resume_writing(self) -> None:
         self._is_full = False
-        if self._pace.drained(asyncio.get_running_loop().time()):
+        if self._pace.drained(self._loop.time()):
             self._keep_pace()
-        self._pump()
+        self._send()
 
     # -- inside ------------------------------------------------------------------------------
 
@@ -239,6 +242,16 @@ class TunnelSocket(WSListener):
             self._receive(whole)
 
     def _pump(self) -> None:
+        # The first message leaves at once. What else comes up in the same turn of the event loop
+        # leaves together at its end: one write for many channels.
+        if not self._is_turn_over_due:
+            self._send()
+
+    def _turn_is_over(self) -> None:
+        self._is_turn_over_due = False
+        self._send()
+
+    def _send(self) -> None:
         # A handler that is told to write on, while a message is taken, ends up here again.
         session, transport = self._session, self._transport
         if self._is_pumping or self._is_ended or session is None or transport is None:
@@ -248,6 +261,9 @@ class TunnelSocket(WSListener):
             while not self._is_full and (message := session.next_message()) is not None:
                 self._pace.sent(len(message))
                 transport.send(self._frame_type, message)
+                if not self._is_turn_over_due:
+                    self._is_turn_over_due = True
+                    self._loop.call_soon(self._turn_is_over)
         finally:
             self._is_pumping = False
 
@@ -255,14 +271,13 @@ class TunnelSocket(WSListener):
         session, transport = self._session, self._transport
         if self._is_ended or session is None or transport is None:
             return
-        loop = asyncio.get_running_loop()
-        if error := self._fault(session, transport, loop.time()):
+        if error := self._fault(session, transport, self._loop.time()):
             transport.send_close(cast(WSCloseCode, int(close_code_of(error))))
             self._end(error, will_return=True)
             transport.disconnect(graceful=False)
             return
         self._ping()
-        self._timer = loop.call_later(self._limits.heartbeat, self._heartbeat)
+        self._timer = self._loop.call_later(self._limits.heartbeat, self._heartbeat)
 
     def _probe(self, number: int) -> None:
         """The round trip of a link at rest decides how windows grow: one look is too few."""
@@ -270,17 +285,16 @@ class TunnelSocket(WSListener):
             self._ping()
         self._probe_timer = None
         if number < len(_PROBES) and not self._is_ended:
-            loop = asyncio.get_running_loop()
-            self._probe_timer = loop.call_later(_PROBES[number], self._probe, number + 1)
+            self._probe_timer = self._loop.call_later(_PROBES[number], self._probe, number + 1)
 
     def _ping(self) -> None:
         if self._transport and not self._is_ended:
-            self._transport.send_ping(_PING_TIME.pack(asyncio.get_running_loop().time()))
+            self._transport.send_ping(_PING_TIME.pack(self._loop.time()))
 
     def _pong_received(self, payload: bytes) -> None:
         if self._session and len(payload) == _PING_TIME.size:
             (pinged_at,) = _PING_TIME.unpack(payload)
-            seconds = asyncio.get_running_loop().time() - pinged_at
+            seconds = self._loop.time() - pinged_at
             if seconds > 0:
                 self.round_trip_measured(seconds)
                 self._session.round_trip_measured(seconds)

@@ -99,7 +99,7 @@ class V2Session(TableSession[M, V2Channel], Generic[M]):
         self.mux.detach()
 
     def limit_messages(self, size: int) -> None:
-        self.mux.message_size = size
+        self.mux.limit_messages(size)
 
     def round_trip_measured(self, seconds: float) -> None:
         # The least of a tunnel's life: what a busy link adds is queueing, which a larger window
@@ -109,7 +109,11 @@ class V2Session(TableSession[M, V2Channel], Generic[M]):
     def message_received(self, payload: bytes) -> None:
         for event in self.mux.receive(payload):
             try:
-                self._handle(event)
+                if type(event) is Received:  # before all others: it is by far the most frequent
+                    if channel := self._channels.get(event.channel_id):
+                        channel.handler.data_received(event.data)
+                else:
+                    self._handle(event)
             except Exception as error:
                 self._handler_failed(event, error)
         if self.mux.has_output:
@@ -135,9 +139,6 @@ class V2Session(TableSession[M, V2Channel], Generic[M]):
 
     def _handle(self, event: Event) -> None:
         match event:
-            case Received(channel_id, data):
-                if channel := self._channels.get(channel_id):
-                    channel.handler.data_received(data)
             case Headed(channel_id, head):
                 if channel := self._channels.get(channel_id):
                     channel.handler.head_received(head)

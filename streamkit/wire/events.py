@@ -1,6 +1,7 @@
 """What a mux reports about its channels."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from streamkit.wire.exchange import RequestHead, ResponseHead
 
@@ -30,8 +31,7 @@ class Headed:
     head: ResponseHead
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(NamedTuple):
     """Bytes of the peer's direction; the receiver reports them ``consumed`` when it took them."""
 
     channel_id: int

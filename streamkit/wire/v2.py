@@ -9,7 +9,6 @@ The clock is an argument; there is no socket, and nothing here waits.
 """
 
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -21,6 +20,7 @@ from streamkit.wire.v2_message import (
     SESSION,
     Hello,
     V2Type,
+    decode_batch,
     decode_hello,
     decode_reason,
     decode_window,
@@ -28,15 +28,15 @@ from streamkit.wire.v2_message import (
     encode_reason,
     encode_reset,
     encode_window,
-    message,
 )
-from streamkit.wire.v2_stream import OPENING_UNITS, ReceiveStream, SendStream
+from streamkit.wire.v2_stream import ReceiveStream, SendStream
+from streamkit.wire.v2_turns import Directions, Turns
 
 MESSAGE_SIZE = 64 * 1024
 """Data bytes per message, unless the tunnel's driver knows better."""
 
 _DATA = int(V2Type.DATA)
-_OF_THE_SESSION = frozenset((V2Type.HELLO, V2Type.DRAIN))
+_OF_THE_SESSION = frozenset((V2Type.HELLO, V2Type.DRAIN, V2Type.BATCH))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,27 +46,6 @@ class V2Settings:
     window: int = 128 * 1024
     max_window: int = 4 * 1024 * 1024
     resume_timeout: float = 30.0
-
-
-class Directions:
-    """Both directions of one channel."""
-
-    __slots__ = ("data_header", "receiving", "sending")
-
-    def __init__(self, channel_id: int, sending: SendStream, receiving: ReceiveStream) -> None:
-        self.data_header = message(channel_id, V2Type.DATA)
-        self.sending = sending
-        self.receiving = receiving
-
-    @property
-    def is_done(self) -> bool:
-        """Whether neither side can need the channel any more."""
-        return self.receiving.is_settled and self.sending.is_settled
-
-    @property
-    def is_ended(self) -> bool:
-        """Whether both directions have their end, acknowledged or not."""
-        return self.receiving.is_ended and self.sending.is_ended
 
 
 class V2Mux(ABC):
@@ -79,9 +58,8 @@ class V2Mux(ABC):
         self._settings = settings
         self._clock = clock
         self._channels: dict[int, Directions] = {}
-        self._control: deque[bytes] = deque()
-        self._ready: deque[int] = deque()
-        self._waiting: set[int] = set()
+        self._turns = Turns(MESSAGE_SIZE)
+        self._greeting = b""
         self._peer_window = 0
         self.is_greeted = False
         """Whether this tunnel's greeting is done."""
@@ -92,8 +70,6 @@ class V2Mux(ABC):
         when it can't know the session."""
         self.rtt = 0.0
         """The round trip as last measured, in seconds."""
-        self.message_size = MESSAGE_SIZE
-        """How many data bytes one message carries at the most."""
         self.stray_messages = 0
         """Messages of channels that do not live here: what crosses a reset, or nonsense."""
 
@@ -105,33 +81,25 @@ class V2Mux(ABC):
 
     def detach(self) -> None:
         """The tunnel is gone: what was to be sent waits for the next."""
-        self._control.clear()
+        self._turns.clear_control()
+        self._greeting = b""
         self.is_greeted = False
+
+    def limit_messages(self, size: int) -> None:
+        """From now on one message carries no more data bytes than that."""
+        self._turns.message_size = size
 
     def next_message(self) -> bytes | None:
         """The next message to send, or None. Control first, then data round-robin."""
-        if self._control:
-            return self._control.popleft()
-        if not self.is_greeted:
-            return None
-        while self._ready:
-            channel_id = self._ready.popleft()
-            if channel_id not in self._waiting:
-                continue
-            self._waiting.discard(channel_id)
-            channel = self._channels[channel_id]
-            if channel.sending.has_turn:
-                found = _next_of(channel_id, channel, self.message_size)
-                if channel.sending.has_turn:
-                    self._waiting.add(channel_id)
-                    self._ready.append(channel_id)
-                return found
-        return None
+        if self._greeting:
+            greeting, self._greeting = self._greeting, b""
+            return greeting
+        return self._turns.next_message() if self.is_greeted else None
 
     @property
     def has_output(self) -> bool:
         """Whether ``next_message`` may have something."""
-        return bool(self._control or self._ready)
+        return bool(self._turns) or bool(self._greeting)
 
     def receive(self, payload: bytes) -> list[Event]:
         """Take one message. Raises RemoteProtocolError: tunnel and session must then be ended."""
@@ -156,6 +124,8 @@ class V2Mux(ABC):
                 return self._receive_hello(decode_hello(found.data))
             case V2Type.DRAIN:
                 return [Drained(bytes(found.data[:200]).decode(errors="replace"))]
+            case V2Type.BATCH:
+                return [event for part in decode_batch(found.data) for event in self.receive(part)]
             case V2Type.OPEN | V2Type.HEAD:
                 return self._receive_opening(found.channel_id, found.data)
         channel = self._channels.get(found.channel_id)
@@ -177,13 +147,13 @@ class V2Mux(ABC):
         """
         if channel := self._channels.get(channel_id):
             channel.sending.append(data)
-            self._release(channel_id)
+            self._turns.release(channel)
 
     def send_end(self, channel_id: int) -> None:
         """Let an end follow what is queued. Raises LocalProtocolError before the opening."""
         if channel := self._channels.get(channel_id):
             channel.sending.end()
-            self._release(channel_id)
+            self._turns.release(channel)
 
     def send_failure(self, channel_id: int, code: str, sentence: str) -> None:
         """Break the channel off behind what is queued, which is still delivered.
@@ -193,7 +163,7 @@ class V2Mux(ABC):
         channel = self._channels.get(channel_id)
         if channel and channel.sending.opening is not None:
             channel.sending.end(encode_reason(code, sentence))
-            self._release(channel_id)
+            self._turns.release(channel)
             self.abandon(channel_id)
         else:
             self.send_reset(channel_id, code, sentence)
@@ -204,7 +174,7 @@ class V2Mux(ABC):
             is_known_there = channel.sending.sent or channel.receiving.received
             self._forget(channel_id)
             if self.is_greeted and is_known_there:
-                self._control.append(encode_reset(channel_id, code, sentence))
+                self._turns.send(encode_reset(channel_id, code, sentence))
 
     def consumed(self, channel_id: int, size: int) -> None:
         """The application took that many bytes of the channel."""
@@ -250,7 +220,7 @@ class V2Mux(ABC):
                 return self._receive_data(channel_id, channel, data)
             case V2Type.WINDOW:
                 channel.sending.acknowledge(*decode_window(data))
-                self._release(channel_id)
+                self._turns.release(channel)
                 self._forget_if_done(channel_id, channel)
                 return []
             case V2Type.END:
@@ -287,8 +257,8 @@ class V2Mux(ABC):
         return [Ended(channel_id)]
 
     def _consume(self, channel_id: int, channel: Directions, size: int) -> None:
-        receiving, settings = channel.receiving, self._settings
-        if receiving.consume(size, now=self._clock(), rtt=self.rtt, max_window=settings.max_window):
+        most = self._settings.max_window
+        if channel.receiving.consume(size, clock=self._clock, rtt=self.rtt, max_window=most):
             self._announce(channel_id, channel)
 
     def _reconcile(self, hello: Hello, *, is_lost_open: Callable[[int], bool]) -> list[Event]:
@@ -315,12 +285,12 @@ class V2Mux(ABC):
     def _resume(self, hello: Hello) -> None:
         """The greeting is done: tell the windows, then every channel takes its turn again."""
         self.is_greeted = True
-        self._ready.clear()
-        self._waiting.clear()
+        self._turns.clear_row()
         for channel_id in sorted(self._channels):
+            channel = self._channels[channel_id]
             if channel_id in hello.received:
-                self._announce(channel_id, self._channels[channel_id])
-            self._release(channel_id)
+                self._announce(channel_id, channel)
+            self._turns.release(channel)
 
     def _hello(self, *, opened: int = 0) -> bytes:
         received = {key: channel.receiving.received for key, channel in self._channels.items()}
@@ -338,7 +308,7 @@ class V2Mux(ABC):
 
     def _announce(self, channel_id: int, channel: Directions) -> None:
         if self.is_greeted and channel.receiving.received:
-            self._control.append(encode_window(channel_id, *channel.receiving.announce()))
+            self._turns.send(encode_window(channel_id, *channel.receiving.announce()))
         self._forget_if_done(channel_id, channel)
 
     def _forget_if_done(self, channel_id: int, channel: Directions) -> None:
@@ -348,22 +318,4 @@ class V2Mux(ABC):
     def _forget(self, channel_id: int) -> None:
         if channel := self._channels.pop(channel_id, None):
             channel.sending.clear()
-            self._waiting.discard(channel_id)
-
-    def _release(self, channel_id: int) -> None:
-        channel = self._channels.get(channel_id)
-        if channel and channel_id not in self._waiting and channel.sending.has_turn:
-            self._waiting.add(channel_id)
-            self._ready.append(channel_id)
-
-
-def _next_of(channel_id: int, channel: Directions, most: int) -> bytes:
-    """The next message of a channel that has its turn."""
-    sending = channel.sending
-    if sending.sent == 0 and sending.opening is not None:
-        sending.sent = OPENING_UNITS
-        return sending.opening
-    if sending.has_data:
-        return b"".join((channel.data_header, sending.take(most)))
-    sending.sent = sending.total
-    return message(channel_id, V2Type.END, sending.end_reason)
+            self._turns.withdraw(channel)

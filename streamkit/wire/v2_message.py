@@ -6,6 +6,7 @@ does not send: an encoder raises for one request or answer what would cost its p
 
 import json
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from math import isfinite
@@ -25,6 +26,12 @@ SESSION = 0
 
 MAX_OPENING = 1024 * 1024
 """Bytes of an OPEN or HEAD message; every receiver takes at least these."""
+
+MAX_BATCHED = 2 * 1024
+"""Bytes of a message that may leave in a batch."""
+
+MAX_BATCH = 16 * 1024
+"""Bytes from which on a batch takes no further message."""
 
 MAX_SENTENCE = 1000
 """Characters of a reason that are sent, and read."""
@@ -48,6 +55,7 @@ class V2Type(IntEnum):
     RESET = 21
     WINDOW = 22
     DRAIN = 23
+    BATCH = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +77,9 @@ class Hello:
 def message(channel_id: int, message_type: V2Type, data: bytes = b"") -> bytes:
     """A whole message."""
     return encode_uvarint(channel_id) + encode_uvarint(message_type) + data
+
+
+_BATCH_HEADER = message(SESSION, V2Type.BATCH)
 
 
 def encode_hello(hello: Hello) -> bytes:
@@ -170,6 +181,29 @@ def decode_window(data: bytes | memoryview) -> tuple[int, int]:
     if position != len(data):
         raise MalformedMessage("a window update has bytes behind it")
     return consumed, limit
+
+
+def encode_batch(messages: Sequence[bytes]) -> bytes:
+    """The BATCH message: several messages, which are to be taken in this order."""
+    parts = [_BATCH_HEADER]
+    for each in messages:
+        parts += (encode_uvarint(len(each)), each)
+    return b"".join(parts)
+
+
+def decode_batch(data: bytes | memoryview) -> Iterator[bytes]:
+    """Read a BATCH's messages. Raises MalformedMessage, also for a batch inside a batch."""
+    position = 0
+    while position < len(data):
+        size, begin = decode_uvarint(data, position)
+        position = begin + size
+        if position > len(data):
+            raise MalformedMessage("a batch ends inside one of its messages")
+        # A copy: what is kept of a small message must not keep the whole batch.
+        part = bytes(data[begin:position])
+        if part.startswith(_BATCH_HEADER):
+            raise MalformedMessage("a batch holds a batch")
+        yield part
 
 
 def _dump(fields: dict[str, Any]) -> bytes:

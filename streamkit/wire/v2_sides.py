@@ -19,7 +19,9 @@ from streamkit.wire.v2_message import (
     message,
 )
 
-_FROM_EITHER = frozenset((V2Type.HELLO, V2Type.DATA, V2Type.END, V2Type.RESET, V2Type.WINDOW))
+_FROM_EITHER = frozenset(
+    (V2Type.HELLO, V2Type.BATCH, V2Type.DATA, V2Type.END, V2Type.RESET, V2Type.WINDOW)
+)
 
 
 class V2Cloud(V2Mux):
@@ -39,14 +41,15 @@ class V2Cloud(V2Mux):
         """
         channel_id = next(self._ids)
         opening = encode_open(channel_id, request)
-        self._add(channel_id).sending.open(opening)
-        self._release(channel_id)
+        channel = self._add(channel_id)
+        channel.sending.open(opening)
+        self._turns.release(channel)
         return channel_id
 
     def send_drain(self, sentence: str) -> None:
         """Ask the edge to dial again soon; what runs goes on."""
         if self.is_greeted:
-            self._control.append(message(SESSION, V2Type.DRAIN, sentence.encode()))
+            self._turns.send(message(SESSION, V2Type.DRAIN, sentence.encode()))
 
     def _greet(self, hello: Hello) -> list[Event]:
         if hello.session == self.session:
@@ -54,7 +57,7 @@ class V2Cloud(V2Mux):
         else:
             hello = Hello(self.session, hello.window, hello.resume_timeout)
             events = self._start_over(hello)
-        self._control.append(self._hello())
+        self._greeting = self._hello()
         self._resume(hello)
         return events
 
@@ -91,7 +94,7 @@ class V2Edge(V2Mux):
 
     def attach(self) -> None:
         super().attach()
-        self._control.append(self._hello(opened=self._opened))
+        self._greeting = self._hello(opened=self._opened)
 
     def send_head(self, channel_id: int, head: ResponseHead) -> None:
         """Queue the answer's head.
@@ -100,7 +103,7 @@ class V2Edge(V2Mux):
         """
         if channel := self._channels.get(channel_id):
             channel.sending.open(encode_head(channel_id, head))
-            self._release(channel_id)
+            self._turns.release(channel)
 
     def _greet(self, hello: Hello) -> list[Event]:
         if not hello.session:
@@ -115,7 +118,7 @@ class V2Edge(V2Mux):
             if channel_id not in self._channels and channel_id <= self._opened:
                 # Given up here since this tunnel's first message was written.
                 sentence = "the edge gave the request up while the tunnel was away"
-                self._control.append(encode_reset(channel_id, TunnelClosed.code, sentence))
+                self._turns.send(encode_reset(channel_id, TunnelClosed.code, sentence))
         events += self._reconcile(hello, is_lost_open=lambda _: False)
         self._resume(hello)
         return events

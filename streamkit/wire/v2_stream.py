@@ -6,13 +6,14 @@ not consumed, so that all of it can be sent again on a new tunnel, from any posi
 """
 
 from collections import deque
+from collections.abc import Callable
 
 from streamkit.errors import LocalProtocolError, RemoteProtocolError
 
 OPENING_UNITS = 1
 
 _SMALL = 4 * 1024
-"""Pieces up to this size are joined: a memoryview costs more than the few bytes it may show."""
+"""Pieces up to this size are joined: an object costs more than the few bytes it may hold."""
 
 
 class SendStream:
@@ -42,8 +43,8 @@ class SendStream:
         self.end_reason = b""
         self._limit = OPENING_UNITS + window
         self._most_held = most_held
-        self._unsent: deque[memoryview] = deque()
-        self._sent_pieces: deque[memoryview] = deque()
+        self._unsent: deque[bytes | memoryview] = deque()
+        self._sent_pieces: deque[bytes | memoryview | bytearray] = deque()
 
     @property
     def limit(self) -> int:
@@ -66,7 +67,7 @@ class SendStream:
         """Whether something may be sent now. Only data waits for the window."""
         if self.opening is None or self.sent == self.total:
             return False
-        return self.sent == 0 or not self._unsent or self.sent < self.limit
+        return not self._unsent or self.sent < self.limit or self.sent == 0
 
     @property
     def has_data(self) -> bool:
@@ -86,9 +87,15 @@ class SendStream:
         Raises LocalProtocolError before the opening.
         """
         self._must_be_open()
-        if len(data) and not self.is_ended:
-            _push(self._unsent, memoryview(data))
-            self.total += len(data)
+        if data and not self.is_ended:
+            size = len(data)
+            if size > _SMALL:
+                self._unsent.append(memoryview(data))
+            elif self._unsent and len(self._unsent[-1]) + size <= _SMALL:
+                self._unsent.append(b"".join((self._unsent.pop(), data)))
+            else:
+                self._unsent.append(data)
+            self.total += size
 
     def end(self, reason: bytes = b"") -> None:
         """Queue the end; a reason tells that what came before it is not all. Idempotent.
@@ -103,12 +110,14 @@ class SendStream:
 
     def take(self, most: int) -> memoryview | bytes:
         """Move up to ``most`` data bytes, within the window, from unsent to sent."""
-        most = min(most, self.limit - self.sent)
-        if len(self._unsent) == 1 and len(self._unsent[0]) <= most:
-            whole = self._unsent.popleft()
-            self.sent += len(whole)
-            _push(self._sent_pieces, whole)
-            return whole
+        room = self.limit - self.sent
+        most = room if room < most else most
+        first = self._unsent[0]
+        if len(first) <= most and len(self._unsent) == 1:
+            self._unsent.clear()
+            self.sent += len(first)
+            self._keep(first)
+            return first
         pieces = []
         taken = 0
         while self._unsent and taken < most:
@@ -120,8 +129,18 @@ class SendStream:
             taken += len(piece)
         self.sent += taken
         whole = pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
-        _push(self._sent_pieces, whole)
+        self._keep(whole)
         return whole
+
+    def _keep(self, piece: bytes | memoryview) -> None:
+        """Keep what has been sent; small pieces share one buffer."""
+        kept = self._sent_pieces
+        if len(piece) > _SMALL:
+            kept.append(piece)
+        elif kept and type(last := kept[-1]) is bytearray and len(last) < _SMALL:
+            last += piece
+        else:
+            kept.append(bytearray(piece))
 
     def grant(self, window: int) -> None:
         """On a new tunnel the peer tells how many data bytes it takes unasked."""
@@ -156,7 +175,7 @@ class SendStream:
             if len(piece) > back:
                 self._sent_pieces.append(piece[:-back])
                 piece = piece[-back:]
-            self._unsent.appendleft(piece)
+            self._unsent.appendleft(memoryview(piece))
             back -= len(piece)
         self.sent = received
 
@@ -180,12 +199,6 @@ class SendStream:
                 self._sent_pieces.appendleft(piece[size:])
                 return
             size -= len(piece)
-
-
-def _push(pieces: deque[memoryview], piece: memoryview) -> None:
-    if pieces and len(pieces[-1]) + len(piece) <= _SMALL:
-        piece = memoryview(b"".join((pieces.pop(), piece)))
-    pieces.append(piece)
 
 
 class ReceiveStream:
@@ -218,7 +231,8 @@ class ReceiveStream:
     @property
     def unconsumed(self) -> int:
         """Data bytes that have come and that the application has not consumed."""
-        return max(0, self.received - OPENING_UNITS - int(self.is_ended)) - self._consumed_data
+        data = self.received - OPENING_UNITS - (1 if self.is_ended else 0)
+        return data - self._consumed_data if data > 0 else 0
 
     @property
     def is_settled(self) -> bool:
@@ -251,21 +265,27 @@ class ReceiveStream:
         self.is_ended = True
         self.received += 1
 
-    def consume(self, size: int, *, now: float, rtt: float, max_window: int) -> bool:
+    def consume(
+        self, size: int, *, clock: Callable[[], float], rtt: float, max_window: int
+    ) -> bool:
         """The application took that many bytes; whether the peer should hear of it now.
 
         The window grows while a whole one is consumed in less than two round trips: then it is what
         limits the sender. Raises LocalProtocolError for more bytes than came.
         """
-        if size > self.unconsumed:
+        unconsumed = self.unconsumed - size
+        if unconsumed < 0:
             raise LocalProtocolError("more was consumed than had come")
         self._consumed_data += size
         position, since = self._mark
         if self._consumed_data - position >= self.window:
+            now = clock()
             if now - since < 2 * rtt and self.window < max_window:
                 self.window = min(2 * self.window, max_window)
             self._mark = (self._consumed_data, now)
-        return self.limit - self._announced >= self.window // 4 or self.is_settled
+        if self.is_ended and not unconsumed:
+            return True
+        return self.limit - self._announced >= self.window // 4
 
     def announce(self) -> tuple[int, int]:
         """Consumed position and limit, to be sent now."""

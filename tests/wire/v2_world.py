@@ -345,7 +345,7 @@ class World:
         assert self.cloud._channels.keys() == self.edge._channels.keys()
         for side in SIDES:
             mux = self.mux(side)
-            assert not any((mux._ready, mux._waiting, mux._control))
+            assert not mux.has_output
             for channel_id, channel in self.tables[side].items():
                 assert channel_id in mux._channels or channel.is_ended(side)
         for channel in self.tables["cloud"].values():

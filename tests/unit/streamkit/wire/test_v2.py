@@ -16,7 +16,16 @@ from streamkit.wire.events import Drained, Ended, Headed, Opened, Received, WasR
 from streamkit.wire.exchange import RequestHead, ResponseHead
 from streamkit.wire.message import decode_message, encode_message
 from streamkit.wire.v2 import MESSAGE_SIZE, V2Mux, V2Settings
-from streamkit.wire.v2_message import Hello, V2Type, decode_hello, encode_hello, encode_window
+from streamkit.wire.v2_message import (
+    MAX_BATCH,
+    MAX_BATCHED,
+    Hello,
+    V2Type,
+    decode_hello,
+    encode_batch,
+    encode_hello,
+    encode_window,
+)
 from tests.unit.streamkit.wire.v2_link import (
     GET,
     HEAD,
@@ -25,7 +34,9 @@ from tests.unit.streamkit.wire.v2_link import (
     Pair,
     new_cloud,
     new_edge,
+    parts_of,
     sent,
+    taken_apart,
 )
 from tests.unit.streamkit.wire.v2_vectors import Vector, each, message_of
 
@@ -590,3 +601,52 @@ def test_a_peer_that_grants_everything_is_not_given_everything() -> None:
     pair.cloud.send_data(channel_id, bytes(100 * SETTINGS.max_window))
     sizes = [len(data) for _, kind, data in sent(pair.cloud) if kind == V2Type.DATA]
     assert sum(sizes) == SETTINGS.max_window
+
+
+# -- batches -------------------------------------------------------------------------------------
+
+
+def test_small_messages_that_follow_each_other_leave_as_one() -> None:
+    pair = Pair()
+    ids = [pair.opened() for _ in range(3)]
+    pair.settle()
+    for channel_id in ids:
+        pair.cloud.send_data(channel_id, b"x")
+    payload = pair.cloud.next_message()
+    assert payload
+    assert [taken_apart(part) for part in parts_of(payload)] == [
+        (channel_id, V2Type.DATA, b"x") for channel_id in ids
+    ]
+    assert pair.cloud.next_message() is None
+    events = pair.edge.receive(payload)
+    assert events == [Received(channel_id, b"x") for channel_id in ids]
+
+
+def test_a_batch_has_an_end() -> None:
+    pair = Pair()
+    ids = [pair.opened() for _ in range(100)]
+    pair.settle()
+    for channel_id in ids:
+        pair.cloud.send_data(channel_id, bytes(900))
+    sizes = [len(payload) for payload in iter(pair.cloud.next_message, None)]
+    assert max(sizes) < MAX_BATCH + MAX_BATCHED
+    assert len(sizes) > 1
+
+
+def test_large_messages_leave_by_themselves() -> None:
+    pair = Pair()
+    small, large = pair.opened(), pair.opened()
+    pair.settle()
+    pair.cloud.send_data(small, b"x")
+    pair.cloud.send_data(large, bytes(MAX_BATCHED))
+    payloads = list(iter(pair.cloud.next_message, None))
+    kinds = {taken_apart(payload)[:2] for payload in payloads}
+    assert kinds >= {(small, V2Type.DATA), (large, V2Type.DATA)}
+
+
+@pytest.mark.parametrize("part", ["00 10 7b 7d", "00 18"])
+def test_what_has_no_place_in_a_batch(part: str) -> None:
+    pair = Pair()
+    pair.settle()
+    with pytest.raises(RemoteProtocolError):
+        pair.edge.receive(encode_batch([bytes.fromhex(part)]))

@@ -16,11 +16,13 @@ from streamkit.wire.v2_message import (
     MAX_SENTENCE,
     Hello,
     V2Type,
+    decode_batch,
     decode_head,
     decode_hello,
     decode_open,
     decode_reason,
     decode_window,
+    encode_batch,
     encode_head,
     encode_hello,
     encode_open,
@@ -54,6 +56,7 @@ DECODERS: dict[int, Callable[[bytes | memoryview], Any]] = {
     V2Type.END: decode_reason,
     V2Type.RESET: decode_reason,
     V2Type.WINDOW: decode_window,
+    V2Type.BATCH: lambda data: list(decode_batch(data)),
 }
 
 
@@ -144,6 +147,13 @@ def test_window_byte_for_byte(vector: Vector) -> None:
     consumed, limit = vector["holds"]["consumed"], vector["holds"]["limit"]
     assert encode_window(vector["id"], consumed, limit) == message_of(vector)
     assert decode_window(data_of(vector)) == (consumed, limit)
+
+
+@of_type("messages", V2Type.BATCH)
+def test_batch_byte_for_byte(vector: Vector) -> None:
+    holds = [bytes.fromhex(each) for each in vector["holds"]]
+    assert encode_batch(holds) == message_of(vector)
+    assert list(decode_batch(data_of(vector))) == holds
 
 
 @each("tolerated")
@@ -279,4 +289,4 @@ def test_any_bytes_are_read_or_refused(kind: int, data: bytes) -> None:
         found = DECODERS[kind](data)
     except MalformedMessage:
         return
-    assert isinstance(found, tuple | Hello | RequestHead | ResponseHead)
+    assert isinstance(found, tuple | list | Hello | RequestHead | ResponseHead)

@@ -41,7 +41,7 @@ def received(size: int, *, window: int = 1000, ended: bool = False) -> ReceiveSt
 
 
 def consume(stream: ReceiveStream, size: int, *, now: float = 0.0, rtt: float = 0.0) -> bool:
-    return stream.consume(size, now=now, rtt=rtt, max_window=4 * 1000)
+    return stream.consume(size, clock=lambda: now, rtt=rtt, max_window=4 * 1000)
 
 
 # -- the sender ----------------------------------------------------------------------------------

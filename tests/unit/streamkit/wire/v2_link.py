@@ -7,6 +7,7 @@ from streamkit.wire.events import Event
 from streamkit.wire.exchange import RequestHead, ResponseHead
 from streamkit.wire.message import decode_message
 from streamkit.wire.v2 import V2Mux, V2Settings
+from streamkit.wire.v2_message import V2Type, decode_batch
 from streamkit.wire.v2_sides import V2Cloud, V2Edge
 
 GET = RequestHead("GET", "/pods")
@@ -17,8 +18,15 @@ Sent = tuple[int, int, bytes]
 
 
 def sent(mux: V2Mux) -> list[Sent]:
-    """All that the mux has to send now: ids, types and data."""
-    return [taken_apart(payload) for payload in iter(mux.next_message, None)]
+    """All that the mux has to send now: ids, types and data. Batches are taken apart."""
+    payloads = iter(mux.next_message, None)
+    return [taken_apart(part) for payload in payloads for part in parts_of(payload)]
+
+
+def parts_of(payload: bytes) -> list[bytes]:
+    """The messages of a batch, or the message itself."""
+    found = decode_message(payload)
+    return list(decode_batch(found.data)) if found.type == V2Type.BATCH else [payload]
 
 
 def taken_apart(payload: bytes) -> Sent:
