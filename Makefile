@@ -35,7 +35,8 @@ image-test: setup image-tools  ## Build the container image on a local base, run
 	$(BIN)/pytest tests/integration/deploy
 
 SOAK := E2E_ABORTS=500 E2E_BULK_TIMES=20 E2E_COPY_BYTES=500000000 E2E_COPY_FILES=10000 \
-	E2E_EXITS=20 E2E_FORWARD_BYTES=50000000 E2E_ROTATION_SECONDS=2
+	E2E_CUTS=20 E2E_CUT_SECONDS=10 E2E_EXITS=20 E2E_FORWARD_BYTES=50000000 \
+	E2E_ROTATION_SECONDS=2
 
 soak: setup  ## Run the end-to-end tests with large amounts
 	$(SOAK) $(BIN)/pytest tests/e2e
