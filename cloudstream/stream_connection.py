@@ -70,6 +70,7 @@ class StreamConnection(asyncio.Protocol):
         self._is_chunked = False
         self._is_closing = False
         self._is_shut = False
+        self._is_pausing = False
         self._is_leaving = False
         self._timer: asyncio.TimerHandle | None = None
         self.is_writable = True
@@ -107,7 +108,7 @@ class StreamConnection(asyncio.Protocol):
         if self._task is None:
             self._read_request()
         elif len(self._http.trailing_data[0]) > HIGH_WATER:
-            self._transport.pause_reading()
+            self.pause_reading()
 
     def eof_received(self) -> bool:
         self._drop_request()
@@ -215,7 +216,7 @@ class StreamConnection(asyncio.Protocol):
             return
         self._http.start_next_cycle()
         self._request = None
-        self._transport.resume_reading()
+        self.resume_reading()
         self._start_timer(self._deadlines.keep_alive, self._close_if_idle)
         self._read_request()
 
@@ -301,8 +302,8 @@ class StreamConnection(asyncio.Protocol):
         # The wait begins when all has been handed to the kernel, however slow the client reads.
         if self._is_closing:
             return
+        self.resume_reading()
         self._is_closing = True
-        self._transport.resume_reading()
         self._transport.set_write_buffer_limits(high=0)
         if self._transport.get_write_buffer_size() == 0:
             self._start_timer(self._deadlines.close)
@@ -312,10 +313,18 @@ class StreamConnection(asyncio.Protocol):
         self._shut()
 
     def pause_reading(self) -> None:
-        if not self._is_closing:
+        # Not at once: a TLS transport of aiofastnet that is paused while it hands over what it has
+        # read forgets the rest, until more comes. It has handed over everything by then.
+        if not self._is_closing and not self._is_pausing:
+            self._is_pausing = True
+            asyncio.get_running_loop().call_soon(self._pause)
+
+    def _pause(self) -> None:
+        if self._is_pausing and not self._is_closing:
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
+        self._is_pausing = False
         if not self._is_closing:
             self._transport.resume_reading()
 

@@ -14,6 +14,7 @@ class PipeEnd(asyncio.Protocol):
         self.other: PipeEnd | None = None
         self.is_over = False
         self._has_ended = False
+        self._is_full = False
 
     def join(self, other: "PipeEnd") -> None:
         """Pass on to each other from now on. What broke off meanwhile breaks off the other one."""
@@ -50,10 +51,16 @@ class PipeEnd(asyncio.Protocol):
                 self.other.close()
 
     def pause_writing(self) -> None:
-        if self.other and not self.other.is_over:
+        # Not at once: the other may be handing over what it has read, and would forget the rest.
+        self._is_full = True
+        asyncio.get_running_loop().call_soon(self._pause_other)
+
+    def _pause_other(self) -> None:
+        if self._is_full and self.other and not self.other.is_over:
             self.other.transport.pause_reading()
 
     def resume_writing(self) -> None:
+        self._is_full = False
         if self.other and not self.other.is_over:
             self.other.transport.resume_reading()
 
