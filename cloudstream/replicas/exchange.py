@@ -233,7 +233,13 @@ class ReplicaChannel(Channel, asyncio.Protocol):
             self._close()
             self.handler.end_received()
         elif self._is_reading and self._held > HIGH_WATER:
+            # Not at once: a TLS transport of aiofastnet that is paused while it hands over what it
+            # has read forgets the rest, until more comes.
             self._is_reading = False
+            asyncio.get_running_loop().call_soon(self._pause)
+
+    def _pause(self) -> None:
+        if not self._is_reading and not self._is_over:
             self._transport.pause_reading()
 
     def _take_head(self, head: ResponseHead) -> None:
