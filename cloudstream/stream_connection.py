@@ -17,7 +17,6 @@ from cloudstream.answers import bad_request, error_answer, wants_upgrade
 from cloudstream.config import CloudDeadlines
 from cloudstream.kubelet_path import Subject, subject_of
 from cloudstream.relay import Relay
-from cloudstream.replicas.messages import NOT_HERE_HEADER, NodeNotHere
 from cloudstream.router import dialled_address
 from streamkit.errors import BadRequest, LocalProtocolError, StreamError
 from streamkit.http.answer import LAST_CHUNK, encode_chunk, encode_head, text_headers
@@ -33,14 +32,7 @@ log = logging.getLogger(__name__)
 
 HIGH_WATER = 256 * 1024
 MAX_REQUEST_BODY = 64 * 1024
-_HOP_BY_HOP = (
-    "connection",
-    "keep-alive",
-    "transfer-encoding",
-    "proxy-connection",
-    "trailer",
-    NOT_HERE_HEADER.lower(),
-)
+_HOP_BY_HOP = ("connection", "keep-alive", "transfer-encoding", "proxy-connection", "trailer")
 
 
 Serve = Callable[["StreamConnection", RequestHead, Subject, Relay], Awaitable[None]]
@@ -143,10 +135,6 @@ class StreamConnection(asyncio.Protocol):
 
     # -- what the service asks of it -----------------------------------------------------------
 
-    def leave_soon(self) -> None:
-        """End the connection with the next answer."""
-        self._is_leaving = True
-
     def leave(self) -> None:
         """End the connection as soon as what is in flight has been answered. Idempotent."""
         self._is_leaving = True
@@ -205,9 +193,7 @@ class StreamConnection(asyncio.Protocol):
                 "%s %s from %s: %s [%s]", request.method, request.path, self.peer, error, code
             )
             if not relay.is_answered:
-                is_elsewhere = isinstance(error, NodeNotHere)
-                more = ((NOT_HERE_HEADER, "true"),) if is_elsewhere else ()
-                self._send_answer(*error_answer(error, subject), more)
+                self._send_answer(*error_answer(error, subject))
         except Exception as error:
             log.exception("%s %s: internal error", request.method, request.path)
             if not relay.is_answered:
@@ -243,9 +229,9 @@ class StreamConnection(asyncio.Protocol):
             self.send_end()
         self.finish()
 
-    def _send_answer(self, head: ResponseHead, body: bytes, more: Headers = ()) -> None:
+    def _send_answer(self, head: ResponseHead, body: bytes) -> None:
         if not self._is_closing:
-            self._send_head(head, more)
+            self.send_head(head)
             self.send_body(body)
             self.send_end()
 
@@ -261,8 +247,6 @@ class StreamConnection(asyncio.Protocol):
 
     def _send_head(self, head: ResponseHead, more: Headers) -> None:
         headers = without_headers(head.headers, _HOP_BY_HOP) + more
-        if self._is_leaving:
-            headers += (("Connection", "close"),)
         if not header_values(headers, "date"):
             headers += (("Date", formatdate(usegmt=True)),)
         response = h11.Response(

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import random
 import socket
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 
 from cloudstream.kube.api import ApiRefused, JsonObject, KubeApi, api_path
 from cloudstream.kube.duty import DutyStatus
@@ -22,7 +22,6 @@ from cloudstream.kube.port_record import (
     PortRecord,
     edge_entries,
     format_record,
-    is_address,
     negotiate,
     parse_record,
     same_spelling,
@@ -64,7 +63,7 @@ class TunnelPort:
         self._address = address
         self._edge_addresses = edge_addresses
         self._held: tuple[str, int] | None = None
-        self._others: dict[int, str] = {}
+        self._foreign: frozenset[int] = frozenset()
         self._error = "it has not been agreed on yet"
         self._problems: tuple[str, ...] = ()
         self._woken = asyncio.Event()
@@ -77,12 +76,7 @@ class TunnelPort:
 
     def is_foreign(self, port: int) -> bool:
         """Whether another cloud service has this port."""
-        return port in self._others
-
-    @property
-    def others(self) -> Mapping[int, str]:
-        """The addresses of other cloud services, by their port."""
-        return self._others
+        return port in self._foreign
 
     def status(self) -> DutyStatus:
         """The port and the address it is recorded for, or why there is none."""
@@ -178,11 +172,7 @@ class TunnelPort:
         self._held = (address, port)
         edges = edge_entries(record.without(address), self._edge_addresses())
         others = record.without(address).by_address
-        self._others = {
-            each: key.strip()
-            for key, each in sorted(others.items())
-            if key not in edges and each != port and is_address(key)
-        }
+        self._foreign = frozenset(others[key] for key in others.keys() - set(edges)) - {port}
         problems = found.problems
         if edges:
             problems += (

@@ -100,13 +100,10 @@ class ApiClient:
 
 @contextlib.asynccontextmanager
 async def api_client(
-    cloud: Cloud,
-    stem: str | None = "apiserver-client",
-    *,
-    address: tuple[str, int] | None = None,
+    cloud: Cloud, stem: str | None = "apiserver-client"
 ) -> AsyncIterator[ApiClient]:
-    """A connection for the length of the block, to the cloud's stream port or to that address."""
-    client = ApiClient(*await cloud.connect(stem, address))
+    """A connection for the length of the block."""
+    client = ApiClient(*await cloud.connect(stem))
     try:
         yield client
     finally:

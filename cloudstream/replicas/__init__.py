@@ -1,1 +1,0 @@
-"""Other cloud services of the same edges, and requests that are passed on to them."""
