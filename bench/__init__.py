@@ -8,4 +8,5 @@
 ``logs``       the log reader by itself, on a log of 1 GB
 ``figure``     what a measurement yields
 ``report``     the table, the JSON file, the figure
+``page``       the published page and its picture
 """

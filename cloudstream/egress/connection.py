@@ -12,6 +12,7 @@ from typing import Any
 import h11
 
 from cloudstream.egress.pipe import PipeEnd
+from cloudstream.stream_connection import Spawn
 from streamkit.errors import BadRequest, LocalProtocolError, StreamError
 
 log = logging.getLogger(__name__)
@@ -21,9 +22,6 @@ _CONNECTED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 Connect = Callable[["EgressConnection", str], Coroutine[Any, Any, None]]
 """Leads the connection to a target, ``host:port``; raises StreamError where that can't be done."""
-
-Spawn = Callable[[Coroutine[Any, Any, None], str], "asyncio.Task[None]"]
-"""Starts a task; raises LocalProtocolError where none is started any more."""
 
 
 class EgressConnection(PipeEnd):
