@@ -1,6 +1,7 @@
 """The command ``cloudstream``. What needs heavy imports imports them when it runs."""
 
 import argparse
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,4 +41,11 @@ def _serve(args: argparse.Namespace) -> int:
     from cloudstream.service import run
     from streamkit.service.runner import run_service
 
-    return run_service("cloudstream", lambda: run(config), verbosity=args.verbosity, uvloop=True)
+    reload = asyncio.Event()
+    return run_service(
+        "cloudstream",
+        lambda: run(config, reload=reload),
+        verbosity=args.verbosity,
+        hung_up=reload.set,
+        uvloop=True,
+    )

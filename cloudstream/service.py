@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
 
 from prometheus_client.metrics_core import Metric
 
@@ -26,16 +25,11 @@ from streamkit.errors import StreamError
 from streamkit.pki.contexts import stream_server_context, tunnel_server_context
 from streamkit.pki.files import TlsFiles
 from streamkit.service.admin import AdminServer
+from streamkit.service.certificates import Certificates, TlsEnd
 from streamkit.service.config import split_address
 from streamkit.service.health import Check
 from streamkit.service.listener import TlsListener
-from streamkit.service.metrics import (
-    certificate_check,
-    expiries,
-    metrics_registry,
-    request_metrics,
-    service_metrics,
-)
+from streamkit.service.metrics import build_metrics, metrics_registry, request_metrics
 from streamkit.service.notify import Notifier
 
 log = logging.getLogger(__name__)
@@ -46,12 +40,12 @@ _UPKEEP_PAUSE = 30.0
 """Seconds between a failure of work beside the serving and its next attempt."""
 
 
-async def run(config: CloudConfig) -> None:
-    """Serve until cancelled.
+async def run(config: CloudConfig, *, reload: asyncio.Event) -> None:
+    """Serve until cancelled; ``reload`` asks for a look at the certificate files.
 
     Raises CertError or PortInUse, before anything is served, where it can't begin.
     """
-    await CloudService(config).run()
+    await CloudService(config).run(reload)
 
 
 class CloudService:
@@ -60,6 +54,8 @@ class CloudService:
     def __init__(self, config: CloudConfig) -> None:
         settings = config.settings
         deadlines = settings.deadlines
+        self._certificates = Certificates()
+        stream_context, tunnel_context = self._certificates.keep(*self._tls_ends(config))
         self.registry = Registry()
         self._close_deadline = deadlines.close
         self._drain_deadline = deadlines.drain
@@ -78,14 +74,14 @@ class CloudService:
         self._tunnels = TunnelServer(self.registry, deadlines, settings.limits)
         self.stream_listener = TlsListener(
             "stream port",
-            stream_server_context(config.stream_tls, config.api_client_ca),
+            stream_context,
             self._streams.connection,
             handshake_deadline=deadlines.handshake,
             close_deadline=deadlines.drain,
         )
         self.tunnel_listener = TlsListener(
             "tunnel port",
-            tunnel_server_context(config.tunnel_tls),
+            tunnel_context,
             self._tunnels.connection,
             handshake_deadline=deadlines.handshake,
             close_deadline=deadlines.drain,
@@ -96,7 +92,6 @@ class CloudService:
         if self._api and self._pods:
             self._add_duty("pod watch", self._pods.run, self._pods.status)
             self._add_duties(self._api, config)
-        self._expiries = expiries(_certificates(config))
         self.egress: EgressServer | None = None
         self.admin = AdminServer(self._checks(), metrics_registry(self._metrics))
         try:
@@ -113,14 +108,42 @@ class CloudService:
                 self.egress.close()
             raise
 
+    def _tls_ends(self, config: CloudConfig) -> tuple[TlsEnd, TlsEnd]:
+        stream, tunnel = config.stream_tls, config.tunnel_tls
+        return (
+            TlsEnd(
+                "stream port",
+                {"stream": stream.cert, "api-client-ca": config.api_client_ca},
+                stream.key,
+                lambda: stream_server_context(stream, config.api_client_ca),
+                lambda context: self.stream_listener.use(context),
+            ),
+            TlsEnd(
+                "tunnel port",
+                {"tunnel": tunnel.cert, "tunnel-ca": tunnel.ca},
+                tunnel.key,
+                lambda: tunnel_server_context(tunnel),
+                lambda context: self.tunnel_listener.use(context),
+            ),
+        )
+
     def _egress_server(self, config: CloudConfig, callers: Callers) -> EgressServer:
         settings = config.settings
         shown = config.stream_tls
         files = TlsFiles(ca=config.api_client_ca, cert=shown.cert, key=shown.key)
+        (context,) = self._certificates.keep(
+            TlsEnd(
+                "egress port",
+                {"stream": files.cert, "api-client-ca": files.ca},
+                files.key,
+                lambda: tunnel_server_context(files),
+                lambda context: self.egress.listener.use(context) if self.egress else None,
+            )
+        )
         return EgressServer(
             settings.egress,
             settings.deadlines,
-            context=tunnel_server_context(files),
+            context=context,
             callers=callers,
             destinations=Destinations(
                 self.registry,
@@ -161,7 +184,7 @@ class CloudService:
         return {
             **{name: health.port_check(each) for name, each in listeners.items()},
             "shutdown": health.shutdown_check(self._streams),
-            "certificates": certificate_check(self._expiries),
+            "certificates": self._certificates.check,
             **({"kubernetes-api": health.api_check(self._api)} if self._api else {}),
             **{
                 health.duty_name(name): health.duty_check(each)
@@ -170,7 +193,8 @@ class CloudService:
         }
 
     def _metrics(self) -> Iterator[Metric]:
-        yield from service_metrics("cloudstream", self._expiries)
+        yield from build_metrics("cloudstream")
+        yield from self._certificates.metrics("cloudstream")
         yield from request_metrics("cloudstream", self._streams.tally)
         yield from metrics.tunnel_metrics(self._tunnels.tally, self.registry, self._streams)
         if self.egress:
@@ -178,8 +202,11 @@ class CloudService:
         if self._api:
             yield from metrics.api_metrics(self._api, self.duties())
 
-    async def run(self) -> None:
-        """Serve until cancelled; then every session is ended, and its callers are told."""
+    async def run(self, reload: asyncio.Event | None = None) -> None:
+        """Serve until cancelled; then every session is ended, and its callers are told.
+
+        ``reload`` asks for a look at the certificate files, at which we look anyway now and then.
+        """
         stream_port, tunnel_port = self.stream_listener.port, self.tunnel_listener.port
         log.info(
             "serving API servers on port %d and edge nodes on port %d", stream_port, tunnel_port
@@ -195,6 +222,8 @@ class CloudService:
                 if self.egress:
                     group.create_task(self.egress.run(), name="egress")
                 group.create_task(self.admin.serve(), name="admin")
+                certificates = self._certificates.run(reload or asyncio.Event())
+                group.create_task(certificates, name="certificates")
                 group.create_task(notifier.keep_alive(lambda: True), name="watchdog")
                 notifier.ready(f"serving on ports {stream_port} and {tunnel_port}")
                 for name, work in self._upkeep.items():
@@ -224,15 +253,6 @@ async def _keep_up(name: str, work: Upkeep) -> None:
         except Exception:
             log.exception("%s: internal error; it begins again", name)
         await asyncio.sleep(_UPKEEP_PAUSE)
-
-
-def _certificates(config: CloudConfig) -> dict[str, Path]:
-    return {
-        "stream": config.stream_tls.cert,
-        "api-client-ca": config.api_client_ca,
-        "tunnel": config.tunnel_tls.cert,
-        "tunnel-ca": config.tunnel_tls.ca,
-    }
 
 
 def _kube_api(config: CloudConfig) -> AsyncioKubeApi | None:

@@ -1,6 +1,7 @@
 """The command ``edgestream``. What needs heavy imports imports them when it runs."""
 
 import argparse
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,4 +39,10 @@ def _serve(args: argparse.Namespace) -> int:
     from edgestream.service import run
     from streamkit.service.runner import run_service
 
-    return run_service("edgestream", lambda: run(config), verbosity=args.verbosity)
+    reload = asyncio.Event()
+    return run_service(
+        "edgestream",
+        lambda: run(config, reload=reload),
+        verbosity=args.verbosity,
+        hung_up=reload.set,
+    )

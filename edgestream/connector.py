@@ -86,6 +86,10 @@ class Connector:
         self._session: Session | None = None
         self._expiry: asyncio.TimerHandle | None = None
 
+    def use(self, context: ssl.SSLContext) -> None:
+        """Have the next tunnel dialled with another context."""
+        self._context = context
+
     async def run(self) -> None:
         """Stay connected until cancelled; nothing that the cloud or the network does ends it."""
         attempt = 1

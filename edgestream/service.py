@@ -14,6 +14,7 @@ from edgestream.serving import ChannelServer
 from edgestream.tunnel import TunnelOptions
 from edgestream.vitals import Vitals
 from streamkit.pki.contexts import tunnel_client_context
+from streamkit.service.certificates import Certificates, TlsEnd
 from streamkit.service.config import split_address
 from streamkit.service.metrics import metrics_registry
 from streamkit.service.notify import Notifier
@@ -28,14 +29,28 @@ log = logging.getLogger(__name__)
 
 
 async def run(
-    config: EdgeConfig, *, handler: Callable[[EdgeConfig], KubeletHandler] | None = None
+    config: EdgeConfig,
+    *,
+    handler: Callable[[EdgeConfig], KubeletHandler] | None = None,
+    reload: asyncio.Event | None = None,
 ) -> None:
     """Serve the cloud until cancelled, from the configured backend or the one given.
 
-    Raises CertError where the certificates can't be used, PortInUse where the admin address can't.
+    ``reload`` asks for a look at the certificate files, at which we look anyway now and then.
+    Raises CertError where they can't be used, PortInUse where the admin address can't.
     """
     settings = config.settings
-    context = tunnel_client_context(config.tunnel_tls)
+    tls = config.tunnel_tls
+    certificates = Certificates()
+    (context,) = certificates.keep(
+        TlsEnd(
+            "tunnel",
+            {"tunnel": tls.cert, "tunnel-ca": tls.ca},
+            tls.key,
+            lambda: tunnel_client_context(tls),
+            lambda context: connector.use(context),
+        )
+    )
     backend = (handler or configured_backend)(config)
     server = ChannelServer(backend, max_channels=settings.limits.max_channels)
     connector = Connector(
@@ -49,12 +64,13 @@ async def run(
         settings.backoff,
         resume_timeout=settings.deadlines.resume_timeout,
     )
-    admin = _admin_server(settings.admin_address, Vitals(config, server, connector, backend))
+    admin = _admin_server(settings.admin_address, Vitals(certificates, server, connector, backend))
     notifier = Notifier.from_environment()
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(server.run(), name="channels")
             group.create_task(connector.run(), name="connector")
+            group.create_task(certificates.run(reload or asyncio.Event()), name="certificates")
             if admin:
                 group.create_task(admin.serve(), name="admin")
             group.create_task(notifier.keep_alive(lambda: True), name="watchdog")

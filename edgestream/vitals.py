@@ -5,20 +5,13 @@ from typing import Protocol, runtime_checkable
 
 from prometheus_client.metrics_core import Metric
 
-from edgestream.config import EdgeConfig
 from edgestream.connector import Connector
 from edgestream.kubelet.exchange import KubeletHandler
 from edgestream.serving import ChannelServer
 from streamkit.errors import StreamError
+from streamkit.service.certificates import Certificates
 from streamkit.service.health import OK, Check, Outcome, Verdict, failed_unless
-from streamkit.service.metrics import (
-    certificate_check,
-    counter,
-    expiries,
-    gauge,
-    request_metrics,
-    service_metrics,
-)
+from streamkit.service.metrics import build_metrics, counter, gauge, request_metrics
 
 
 @runtime_checkable
@@ -30,32 +23,32 @@ class Checkable(Protocol):
 
 
 class Vitals:
-    """Looks at the parts of one agent. Raises CertError where the certificates can't be read."""
+    """Looks at the parts of one agent."""
 
     def __init__(
         self,
-        config: EdgeConfig,
+        certificates: Certificates,
         server: ChannelServer,
         connector: Connector,
         backend: KubeletHandler,
     ) -> None:
+        self._certificates = certificates
         self._server = server
         self._connector = connector
         self._backend = backend
-        files = {"tunnel": config.tunnel_tls.cert, "tunnel-ca": config.tunnel_tls.ca}
-        self._expiries = expiries(files)
 
     def checks(self) -> dict[str, Check]:
         """A node serves while it has a tunnel, and a runtime that answers."""
         return {
             "tunnel": self._tunnel,
             "runtime": self._runtime,
-            "certificates": certificate_check(self._expiries),
+            "certificates": self._certificates.check,
         }
 
     def metrics(self) -> Iterator[Metric]:
         """All of the agent's own."""
-        yield from service_metrics("edgestream", self._expiries)
+        yield from build_metrics("edgestream")
+        yield from self._certificates.metrics("edgestream")
         yield from request_metrics("edgestream", self._server.tally)
         connector = self._connector
         text = "Whether there is a tunnel to the cloud."

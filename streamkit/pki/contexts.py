@@ -4,6 +4,7 @@ Files are checked before they are loaded, since OpenSSL's own words for a bad fi
 nobody, and it would ask the terminal for the password of an encrypted key.
 """
 
+import os
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,14 @@ from cryptography import x509
 
 from streamkit.errors import CertError, CertInvalid
 from streamkit.pki.files import TlsFiles
-from streamkit.pki.pem import keys_match, read_certificates, read_key
+from streamkit.pki.pem import (
+    is_der,
+    keys_match,
+    pair_as_pem,
+    read_bytes,
+    read_certificates,
+    read_key,
+)
 
 T = TypeVar("T")
 
@@ -63,6 +71,11 @@ def tunnel_client_context(files: TlsFiles) -> ssl.SSLContext:
     return context
 
 
+def combined(problems: Sequence[CertError]) -> CertError:
+    """One error for all of them: the only one, or one with a line for each."""
+    return problems[0] if len(problems) == 1 else CertInvalid("\n".join(map(str, problems)))
+
+
 def peer_identity(peercert: Mapping[str, object] | None) -> Identity:
     """The subject of a peer, from ``ssl_object.getpeercert()``.
 
@@ -97,11 +110,25 @@ def _load(context: ssl.SSLContext, files: TlsFiles, ca: Path) -> None:
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     _check(files, ca)
     try:
-        context.load_cert_chain(files.cert, files.key, password="")
-        context.load_verify_locations(cafile=ca)
+        _load_pair(context, files)
+        if is_der(authorities := read_bytes(ca)):
+            context.load_verify_locations(cadata=authorities)
+        else:
+            context.load_verify_locations(cafile=ca)
     except (OSError, ssl.SSLError) as error:
         reason = getattr(error, "reason", None) or error
         raise CertInvalid(f"TLS refuses {files.cert}, {files.key} or {ca}: {reason}") from error
+
+
+def _load_pair(context: ssl.SSLContext, files: TlsFiles) -> None:
+    if not is_der(read_bytes(files.cert)) and not is_der(read_bytes(files.key)):
+        context.load_cert_chain(files.cert, files.key, password="")
+        return
+    # OpenSSL reads PEM files only; this one is in memory, where nobody else finds the key.
+    with open(os.memfd_create("tls", os.MFD_CLOEXEC), "wb") as memory:
+        memory.write(pair_as_pem(files.cert, files.key))
+        memory.flush()
+        context.load_cert_chain(f"/proc/self/fd/{memory.fileno()}", password="")
 
 
 def _check(files: TlsFiles, ca: Path) -> None:
@@ -125,10 +152,8 @@ def _check(files: TlsFiles, ca: Path) -> None:
         problems.append(CertInvalid(f"{files.cert} expired on {day}"))
     if authorities and (day := _expired(authorities)):
         problems.append(CertInvalid(f"the CA in {ca} expired on {day}"))
-    if len(problems) == 1:
-        raise problems[0]
     if problems:
-        raise CertInvalid("\n".join(map(str, problems)))
+        raise combined(problems)
 
 
 def _expired(certificates: Sequence[x509.Certificate]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """PEM files: the CA that peers are verified against, our certificate and its private key."""
+    """The CA that peers are verified against, our certificate and its private key; PEM or DER."""
 
     ca: Path
     cert: Path

@@ -44,7 +44,7 @@ class CertInfo:
 
 
 def inspect_file(path: Path) -> list[CertInfo]:
-    """All certificates of a PEM file, in order. Raises CertMissing, CertInvalid."""
+    """All certificates of a file, in order. Raises CertMissing, CertInvalid."""
     return [
         describe(
             certificate, path, key_match=None if index else _fits_key_beside(certificate, path)

@@ -1,4 +1,8 @@
-"""Certificate and key files, read with errors that name the file and what is wrong with it."""
+"""Certificate and key files, read with errors that name the file and what is wrong with it.
+
+PEM is what files mostly hold. DER is read too: KubeEdge keeps it in its Secrets ``casecret`` and
+``cloudcoresecret``, which a pod may mount as they are.
+"""
 
 from pathlib import Path
 from typing import TypeAlias
@@ -26,25 +30,35 @@ def read_bytes(path: Path) -> bytes:
         raise CertMissing(f"{path} can't be read ({error.strerror})") from error
 
 
+def is_der(data: bytes) -> bool:
+    """Whether a file holds DER: all that is kept in it begins with a sequence."""
+    return data.startswith(b"\x30") and b"-----BEGIN" not in data
+
+
 def read_certificates(path: Path) -> list[x509.Certificate]:
-    """All certificates of a PEM file, in order, at least one. Raises CertMissing, CertInvalid."""
+    """All certificates of a file, in order, at least one. Raises CertMissing, CertInvalid."""
     data = read_bytes(path)
-    if b"-----BEGIN CERTIFICATE-----" not in data:
+    if not is_der(data) and b"-----BEGIN CERTIFICATE-----" not in data:
         what = "a private key" if b"PRIVATE KEY-----" in data else "no PEM certificate"
         raise CertInvalid(f"{path} holds {what} where a certificate is expected")
     try:
+        if is_der(data):
+            return [x509.load_der_x509_certificate(data)]
         return x509.load_pem_x509_certificates(data)
     except ValueError as error:
         raise CertInvalid(f"{path} holds a certificate that can't be decoded") from error
 
 
 def read_key(path: Path) -> SigningKey:
-    """The private key of a PEM file (PKCS#1, SEC1 or PKCS#8). Raises CertMissing, CertInvalid."""
+    """The private key of a file (PKCS#1, SEC1 or PKCS#8). Raises CertMissing, CertInvalid."""
     data = read_bytes(path)
-    if b"PRIVATE KEY-----" not in data:
+    if not is_der(data) and b"PRIVATE KEY-----" not in data:
         raise CertInvalid(f"{path} holds no PEM private key")
     try:
-        key = serialization.load_pem_private_key(data, password=None)
+        if is_der(data):
+            key = serialization.load_der_private_key(data, password=None)
+        else:
+            key = serialization.load_pem_private_key(data, password=None)
     except TypeError as error:
         raise CertInvalid(
             f"the private key in {path} is encrypted, and there is nobody to ask for its password",
@@ -55,6 +69,19 @@ def read_key(path: Path) -> SigningKey:
     if not isinstance(key, SigningKey):
         raise CertInvalid(f"{path} holds a key of a kind that TLS can't use")
     return key
+
+
+def pair_as_pem(cert: Path, key: Path) -> bytes:
+    """Certificates and their private key in one PEM text. Raises CertMissing, CertInvalid."""
+    certificates = [
+        each.public_bytes(serialization.Encoding.PEM) for each in read_certificates(cert)
+    ]
+    private = read_key(key).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return b"".join((*certificates, private))
 
 
 def keys_match(certificate: x509.Certificate, key: SigningKey) -> bool:

@@ -62,6 +62,10 @@ class TlsListener:
             "ssl_shutdown_timeout": close_deadline,
         }
 
+    def use(self, context: ssl.SSLContext) -> None:
+        """Have the handshakes that begin from now on use another context."""
+        self._context = context
+
     def bind(self, host: str, port: int) -> None:
         """Take the port; an empty host means all addresses, IPv6 and IPv4.
 

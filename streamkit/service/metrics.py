@@ -1,9 +1,7 @@
 """What both services' metrics have in common. They are gathered when somebody asks for them."""
 
 import platform
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 
 from prometheus_client import GC_COLLECTOR, CollectorRegistry, ProcessCollector
 from prometheus_client.metrics_core import (
@@ -14,13 +12,8 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from streamkit.pki.inspect import inspect_file
 from streamkit.service.cli import version
-from streamkit.service.health import OK, Check, Outcome, Verdict
 from streamkit.service.tally import RequestTally
-
-_RENEWAL = 7 * 86400.0
-"""Seconds before a certificate's end from which on it is told."""
 
 
 class _Gathered(Collector):
@@ -91,47 +84,10 @@ def request_metrics(prefix: str, tally: RequestTally) -> Iterator[Metric]:
     yield family
 
 
-def service_metrics(prefix: str, expiries: Mapping[str, float]) -> Iterator[Metric]:
-    """Version and certificates."""
+def build_metrics(prefix: str) -> Iterator[Metric]:
+    """What runs here."""
     build = GaugeMetricFamily(
         f"{prefix}_build_info", "Always 1; the labels tell.", labels=("version", "python")
     )
     build.add_metric((version(), platform.python_version()), 1)
     yield build
-    yield gauges(
-        f"{prefix}_certificate_expiry_timestamp_seconds",
-        "When a certificate in use expires, in seconds since 1970.",
-        "role",
-        expiries,
-    )
-
-
-def expiries(files: Mapping[str, Path]) -> dict[str, float]:
-    """When the certificates in use expire, by role, in seconds since 1970.
-
-    Of a file with several the last to expire counts, as for whoever checks against them. Raises
-    CertMissing, CertInvalid.
-    """
-    return {
-        role: max(
-            each.not_after.timestamp()
-            for each in inspect_file(path)[: None if role.endswith("ca") else 1]
-        )
-        for role, path in files.items()
-    }
-
-
-def certificate_check(expiries: Mapping[str, float]) -> Check:
-    """Failed while a certificate has expired, pending while one is about to."""
-
-    async def check() -> Outcome:
-        now = time.time()
-        ends = sorted((end, role) for role, end in expiries.items())
-        if not ends or (left := ends[0][0] - now) > _RENEWAL:
-            return OK
-        role, days = ends[0][1], int(left // 86400)
-        if left <= 0:
-            return Outcome(Verdict.FAILED, f"the certificate {role} has expired")
-        return Outcome(Verdict.PENDING, f"the certificate {role} expires in {days} days")
-
-    return check

@@ -16,18 +16,23 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def run_service(
-    program: str, main: Callable[[], Awaitable[None]], *, verbosity: int, uvloop: bool = False
+    program: str,
+    main: Callable[[], Awaitable[None]],
+    *,
+    verbosity: int,
+    hung_up: Callable[[], object] | None = None,
+    uvloop: bool = False,
 ) -> int:
     """Await ``main()`` and return the process's exit code.
 
     The first SIGTERM or SIGINT cancels it once, so that it can close in an orderly way; the code is
-    then 143 or 130. A second one exits on the spot. An error is told on stderr. ``uvloop`` asks for
-    that event loop, where it is installed.
+    then 143 or 130. A second one exits on the spot. SIGHUP calls ``hung_up`` where there is one. An
+    error is told on stderr. ``uvloop`` asks for that event loop, where it is installed.
     """
-    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    handlers = {number: signal.getsignal(number) for number in (*_SIGNALS, signal.SIGHUP)}
     try:
         with asyncio.Runner(loop_factory=_loop_factory(uvloop)) as runner:
-            return runner.run(_until_signal(main))
+            return runner.run(_until_signal(main, hung_up))
     except Exception as error:
         return report(program, error, verbosity=verbosity)
     finally:
@@ -46,7 +51,9 @@ def _loop_factory(uvloop: bool) -> Callable[[], asyncio.AbstractEventLoop] | Non
     return new_event_loop
 
 
-async def _until_signal(main: Callable[[], Awaitable[None]]) -> int:
+async def _until_signal(
+    main: Callable[[], Awaitable[None]], hung_up: Callable[[], object] | None
+) -> int:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
     loop.set_exception_handler(_report)
@@ -63,6 +70,8 @@ async def _until_signal(main: Callable[[], Awaitable[None]]) -> int:
 
     for number in _SIGNALS:
         loop.add_signal_handler(number, stop, number)
+    if hung_up:
+        loop.add_signal_handler(signal.SIGHUP, hung_up)
     try:
         await main()
     except asyncio.CancelledError:

@@ -38,6 +38,7 @@ def test_the_command_is_understood() -> None:
 
 def test_it_knows_how_the_service_begins_and_ends() -> None:
     assert value_of("Type") == "notify"
+    assert value_of("ExecReload") == "/bin/kill -HUP $MAINPID"
     assert int(value_of("WatchdogSec")) == 30
     assert value_of("SuccessExitStatus") == "143"
     assert value_of("RestartPreventExitStatus") == f"{Exit.USAGE:d} {Exit.CONFIG:d}"

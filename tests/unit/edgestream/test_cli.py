@@ -24,7 +24,7 @@ class Service(ModuleType):
         self.loops: list[str] = []
         self.error: Exception | None = None
 
-    async def run(self, config: EdgeConfig) -> None:
+    async def run(self, config: EdgeConfig, *, reload: asyncio.Event) -> None:
         self.configs.append(config)
         self.loops.append(type(asyncio.get_running_loop()).__module__)
         if self.error:

@@ -195,6 +195,36 @@ def test_an_intermediate_ca_alone_is_trusted(tmp_path: Path) -> None:
     assert client.getpeercert()
 
 
+def write_der(lab: Path, directory: Path) -> TlsFiles:
+    """The tunnel server's files as KubeEdge's Secrets have them: DER, the key in SEC1."""
+    der = serialization.Encoding.DER
+    for name in ("ca", "tunnel"):
+        certificate = x509.load_pem_x509_certificate((lab / f"{name}.crt").read_bytes())
+        (directory / f"{name}.crt").write_bytes(certificate.public_bytes(der))
+    key = read_key(lab / "tunnel.key").private_bytes(
+        der, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    )
+    (directory / "tunnel.key").write_bytes(key)
+    return files(directory, "tunnel")
+
+
+def test_files_may_be_der_as_in_kubeedges_secrets(lab: Path, tmp_path: Path) -> None:
+    server_context = tunnel_server_context(write_der(lab, tmp_path))
+    client, server = handshake(server_context, tunnel_client_context(files(lab, "edge-n1")))
+    assert peer_identity(client.getpeercert()).common_name == "cloudstream-tunnel"
+    assert peer_identity(server.getpeercert()).common_name == "system:node:n1"
+
+
+def test_damaged_der_is_told(lab: Path, tmp_path: Path) -> None:
+    der = write_der(lab, tmp_path)
+    for path, what in ((der.ca, "a certificate"), (der.cert, "a certificate"), (der.key, "a p")):
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1])
+        with pytest.raises(CertInvalid, match=f"{path} holds {what}.* that can't be decoded"):
+            tunnel_server_context(der)
+        path.write_bytes(whole)
+
+
 def test_no_connection_is_resumed(lab: Path) -> None:
     server_context = stream_server_context(files(lab, "stream"), lab / "ca.crt")
     client_context = anonymous()

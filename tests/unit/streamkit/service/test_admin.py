@@ -9,7 +9,7 @@ from prometheus_client.metrics_core import Metric
 from streamkit.errors import PortInUse
 from streamkit.service.admin import AdminServer
 from streamkit.service.health import OK, Check, Outcome, Verdict
-from streamkit.service.metrics import certificate_check, gauge, metrics_registry
+from streamkit.service.metrics import gauge, metrics_registry
 from tests.support.admin import Admin
 
 outcomes = {"ping": OK, "duty/port": OK}
@@ -79,15 +79,3 @@ async def test_a_port_in_use_is_named(admin: Admin) -> None:
         other.bind("127.0.0.1", admin.port)
     await other.serve()  # which has nothing to serve
     assert other.port == 0
-
-
-async def test_certificates_are_told_before_they_expire(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("time.time", lambda: 1_000_000.0)
-    day = 86400.0
-    for left, verdict, text in (
-        (8 * day, Verdict.OK, ""),
-        (6.5 * day, Verdict.PENDING, "the certificate tunnel expires in 6 days"),
-        (-1.0, Verdict.FAILED, "the certificate tunnel has expired"),
-    ):
-        ends = {"stream": 1_000_000.0 + 9 * day, "tunnel": 1_000_000.0 + left}
-        assert await certificate_check(ends)() == Outcome(verdict, text)

@@ -34,7 +34,7 @@ def test_a_service_that_ends_by_itself() -> None:
 
 
 def test_signal_handlers_are_as_before_afterwards() -> None:
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.getsignal(number) for number in numbers]
     run(failing(TunnelClosed("x")))
     assert [signal.getsignal(number) for number in numbers] == before
@@ -139,7 +139,8 @@ class Demo:
     """A process that runs one of the services above."""
 
     def __init__(self, main: str, *, uvloop: bool) -> None:
-        start = f'sys.exit(run_service("demo", main, verbosity=2, uvloop={uvloop}))'
+        options = f'verbosity=2, hung_up=lambda: say("hung up"), uvloop={uvloop}'
+        start = f'sys.exit(run_service("demo", main, {options}))'
         self.process = subprocess.Popen(
             [sys.executable, "-c", PRELUDE + main + start],
             stdout=subprocess.PIPE,
@@ -189,6 +190,19 @@ def test_a_second_signal_exits_at_once_even_if_the_loop_hangs(
         demo.expect("closing")
         demo.process.send_signal(second)
         assert demo.end() == (code, "")
+
+
+@pytest.mark.parametrize("uvloop", [False, True])
+def test_a_hangup_ends_nothing(uvloop: bool) -> None:
+    with Demo(GRACEFUL, uvloop=uvloop) as demo:
+        demo.expect("running")
+        for _ in range(2):
+            demo.process.send_signal(signal.SIGHUP)
+            demo.expect("hung up")
+        demo.process.send_signal(signal.SIGTERM)
+        demo.expect("closing")
+        demo.expect("closed")
+        assert demo.end() == (143, "")
 
 
 def test_an_error_while_closing_is_told() -> None:
