@@ -4,8 +4,9 @@ from contextlib import AsyncExitStack, closing
 
 from edgestream.kubelet.backend_connection import BackendConnection
 from edgestream.kubelet.exchange import Exchange
-from edgestream.kubelet.relay import alongside, end_to_end, relay_answer, relay_upgrade
+from edgestream.kubelet.relay import alongside, relay_answer, relay_upgrade
 from streamkit.errors import BadRequest, StreamError, StreamingDialFailed
+from streamkit.http.headers import end_to_end
 from streamkit.wire import pod_facts
 from streamkit.wire.exchange import Headers, RequestHead, header_values, without_headers
 

@@ -10,34 +10,15 @@ from edgestream.kubelet.exchange import Exchange
 from edgestream.kubelet.spdy_outputs import OutputEnds
 from edgestream.kubelet.spdy_pings import PingFilter
 from streamkit.errors import ChannelReset, IncompleteAnswer
+from streamkit.http.headers import end_to_end
 from streamkit.service.tasks import spawn
-from streamkit.wire.exchange import Headers, ResponseHead, header_values, without_headers
+from streamkit.wire.exchange import ResponseHead
 
 MAX_PINGS = 120
 """Bytes of pings that may wait. A ping has 12, and a client waits for its answer."""
 
 STATUS_DEADLINE = 10.0
 """Seconds from the end of a command's output to its status, if its input does not get on either."""
-
-_HOP_BY_HOP = frozenset(
-    {
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
-
-
-def end_to_end(headers: Headers) -> Headers:
-    """The header lines that are not about one connection only (RFC 9110 §7.6.1)."""
-    named = ",".join(header_values(headers, "connection")).lower().split(",")
-    return without_headers(headers, _HOP_BY_HOP.union(name.strip() for name in named))
 
 
 @asynccontextmanager

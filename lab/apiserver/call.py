@@ -1,7 +1,6 @@
 """One request on its way through the handlers, and the pod and container that it means."""
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -10,6 +9,7 @@ from lab.apiserver.http1 import ClientConnection
 from lab.apiserver.identity import Caller
 from lab.apiserver.status import bad_request
 from lab.apiserver.store import Object
+from streamkit.http.headers import HOP_BY_HOP
 from streamkit.wire.exchange import Headers, RequestHead
 
 JSON_HEADERS: Headers = (
@@ -18,10 +18,6 @@ JSON_HEADERS: Headers = (
 )
 TEXT_HEADERS: Headers = (("Cache-Control", "no-cache, private"), ("Content-Type", "text/plain"))
 
-_HOP_BY_HOP = (
-    *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection"),
-    *("te", "trailer", "transfer-encoding", "upgrade"),
-)
 _NEVER_FORWARDED = ("authorization", "host", "user-agent", "content-length", "x-forwarded-for")
 
 
@@ -105,7 +101,7 @@ def forwarded_headers(call: Call, *, keep_upgrade: bool, more: Headers = ()) -> 
         for name, value in received
         if name.lower() not in _NEVER_FORWARDED
         and not name.startswith("Impersonate-")
-        and (name.lower() not in _HOP_BY_HOP or (keep_upgrade and name in _UPGRADE_NAMES))
+        and (name.lower() not in HOP_BY_HOP or (keep_upgrade and name in _UPGRADE_NAMES))
     ]
     rest.append(("X-Forwarded-For", ", ".join([*hosts, call.connection.peer_host])))
     leading = [
@@ -118,11 +114,6 @@ def forwarded_headers(call: Call, *, keep_upgrade: bool, more: Headers = ()) -> 
 
 
 _UPGRADE_NAMES = ("Connection", "Upgrade")
-
-
-def without_hop_by_hop(headers: Iterable[tuple[str, str]]) -> Headers:
-    """The headers that concern more than one connection."""
-    return tuple(pair for pair in headers if pair[0].lower() not in _HOP_BY_HOP)
 
 
 def _canonical(name: str) -> str:

@@ -2,13 +2,14 @@
 
 from ipaddress import ip_address
 
-from lab.apiserver.call import Call, forwarded_headers, without_hop_by_hop
+from lab.apiserver.call import Call, forwarded_headers
 from lab.apiserver.gotext import pooled_words
 from lab.apiserver.kubelet import Answer, KubeletClient, KubeletPort
 from lab.apiserver.kubeletwire import KubeletFailure
 from lab.apiserver.status import bad_request, service_unavailable
 from lab.apiserver.upgrade import pass_upgrade
 from lab.apiserver.world import World
+from streamkit.http.headers import end_to_end
 from streamkit.wire.exchange import RequestHead
 
 
@@ -51,7 +52,7 @@ async def _pass_answer(call: Call, answer: Answer) -> None:
     prefix = call.head.path.partition("/proxy")[0] + "/proxy"
     headers = [
         (name, prefix + value if name.lower() == "location" and value.startswith("/") else value)
-        for name, value in without_hop_by_hop(answer.head.headers)
+        for name, value in end_to_end(answer.head.headers)
     ]
     await call.connection.start(answer.head.status, headers)
     async for chunk in answer.chunks:

@@ -6,12 +6,13 @@ After the kubelet's 101 nothing is looked at. When either side closes, the other
 import asyncio
 from urllib.parse import quote_plus
 
-from lab.apiserver.call import Call, container_named, forwarded_headers, without_hop_by_hop
+from lab.apiserver.call import Call, container_named, forwarded_headers
 from lab.apiserver.http1 import BODY_LIMIT, READ_SIZE
 from lab.apiserver.kubelet import KubeletClient, KubeletPort
 from lab.apiserver.kubeletwire import KubeletConnection, KubeletFailure
 from lab.apiserver.status import ApiError, bad_request, plain_error
 from lab.apiserver.world import World
+from streamkit.http.headers import end_to_end
 from streamkit.wire.exchange import RequestHead, ResponseHead, header_values
 
 SUBRESOURCES = ("exec", "attach", "portforward")
@@ -83,9 +84,7 @@ async def _pass_refusal(call: Call, connection: KubeletConnection, answer: Respo
                     break
     except (KubeletFailure, TimeoutError):
         pass  # the client gets what there is
-    kept = [
-        pair for pair in without_hop_by_hop(answer.headers) if pair[0].lower() != "content-length"
-    ]
+    kept = [pair for pair in end_to_end(answer.headers) if pair[0].lower() != "content-length"]
     await call.connection.answer(answer.status, (*kept, ("Connection", "close")), bytes(body))
 
 

@@ -7,6 +7,7 @@ let the bytes behind a 101 pass untouched.
 import h11
 
 from streamkit.errors import IncompleteAnswer, RemoteProtocolError
+from streamkit.http.headers import end_to_end
 from streamkit.wire.exchange import (
     Headers,
     RequestHead,
@@ -17,7 +18,6 @@ from streamkit.wire.exchange import (
 
 MAX_HEAD = 1 << 20
 _PROPOSAL = [("Host", "edge"), ("Connection", "upgrade"), ("Upgrade", "any")]
-_FRAMING = ("transfer-encoding", "connection", "keep-alive", "content-length")
 
 
 def text_headers(event: h11.Request | h11.InformationalResponse | h11.Response) -> Headers:
@@ -106,7 +106,7 @@ class AnswerEncoder:
         """The status line and headers, with the framing that fits."""
         if head.status == 101:
             return encode_head(head, head.headers)
-        headers = list(without_headers(head.headers, _FRAMING))
+        headers = list(without_headers(end_to_end(head.headers), ("content-length",)))
         length = header_values(head.headers, "content-length")
         if head.status in (204, 304):
             self._has_body = False

@@ -2,13 +2,12 @@
 
 from streamkit.errors import IncompleteAnswer, LocalProtocolError, RemoteProtocolError, StreamError
 from streamkit.http.answer import AnswerDecoder
+from streamkit.http.headers import end_to_end
 from streamkit.session.channel import Channel, ChannelHandler
 from streamkit.session.session import CloudSession
 from streamkit.session.v1_base import V1Channel, V1Session
 from streamkit.wire.exchange import RequestHead, ResponseHead, without_headers
 from streamkit.wire.v1 import V1Cloud
-
-_OF_THE_CONNECTION = ("connection", "keep-alive", "content-length")
 
 
 class V1CloudSession(V1Session[V1Cloud], CloudSession):
@@ -24,7 +23,7 @@ class V1CloudSession(V1Session[V1Cloud], CloudSession):
         if not request.is_upgrade:
             # The edge relays until its kubelet closes, so the kubelet is asked to close. Bodies of
             # requests are not carried, so none is announced.
-            headers = without_headers(request.headers, _OF_THE_CONNECTION)
+            headers = without_headers(end_to_end(request.headers), ("content-length",))
             head = RequestHead(request.method, request.target, (*headers, ("Connection", "close")))
         channel = V1CloudChannel(self.mux.open(head), request, self)
         channel.handler = handler
