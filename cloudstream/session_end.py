@@ -8,10 +8,11 @@ that was cut is filled up with zeros first; what it carried is not complete in a
 
 import json
 import struct
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from base64 import b64encode
 from typing import Protocol
 
+from cloudstream.frames import FrameFollower, websocket_header_size, websocket_payload_size
 from cloudstream.kubelet_path import Subject
 from streamkit.errors import StreamError
 from streamkit.wire.exchange import RequestHead, ResponseHead, header_values
@@ -57,27 +58,17 @@ def session_end_of(request: RequestHead, head: ResponseHead, subject: Subject) -
     return _SpdyEnd(versions[0] if versions else "")
 
 
-class _Frames(ABC):
-    """Knows at each byte how much of a frame is still to come."""
+class _Frames(FrameFollower):
+    """Tells a status from what else passes, and makes one up."""
 
     def __init__(self, *, has_status_format: bool) -> None:
+        super().__init__()
         self._has_status_format = has_status_format
         self._has_status = False
-        self._header = bytearray()
-        self._remaining = 0
 
     @property
     def lacks_status(self) -> bool:
         return self._has_status_format and not self._has_status
-
-    def follow(self, data: bytes | memoryview) -> None:
-        view, position = memoryview(data), 0
-        while position < len(view):
-            if not self._remaining:
-                position = self._follow_header(view, position)
-            step = min(self._remaining, len(view) - position)
-            self._remaining -= step
-            position += step
 
     def failure(self, error: StreamError) -> bytes:
         filling = self._filling()
@@ -86,19 +77,6 @@ class _Frames(ABC):
         self._has_status = True
         message = f"the session was lost: {error} [{error.code}]"
         return filling + self._failure_frames(self._status(message))
-
-    def _follow_header(self, view: memoryview, position: int) -> int:
-        """Take header bytes; returns the position behind them."""
-        while (needed := self._header_size(self._header) - len(self._header)) > 0:
-            taken = view[position : position + needed]
-            self._header += taken
-            position += len(taken)
-            if len(taken) < needed:
-                return position
-        self._remaining, is_status = self._read_header(self._header)
-        self._has_status = self._has_status or is_status
-        self._header.clear()
-        return position
 
     def _filling(self) -> bytes | None:
         """What completes a frame that was cut; None where that can't be made up."""
@@ -117,14 +95,6 @@ class _Frames(ABC):
             "code": 500,
         }
         return json.dumps(fields).encode()
-
-    @abstractmethod
-    def _header_size(self, header: bytearray) -> int:
-        """How long the header is, as far as what has come of it tells."""
-
-    @abstractmethod
-    def _read_header(self, header: bytearray) -> tuple[int, bool]:
-        """How many bytes of the frame follow, and whether it carries the status."""
 
     @abstractmethod
     def _failure_frames(self, status: bytes) -> bytes:
@@ -166,10 +136,10 @@ class _SpdyEnd(_Frames):
         word, rest = _SPDY_HEADER.unpack_from(header)
         return bool(word == _SPDY_SYN_REPLY and rest & 0xFFFFFF >= _STREAM_SIZE)
 
-    def _read_header(self, header: bytearray) -> tuple[int, bool]:
+    def _read_header(self, header: bytearray) -> int:
         # A data frame's first bit is 0, so its first word is the stream's number.
         stream, rest = _SPDY_HEADER.unpack_from(header)
-        length = rest & 0xFFFFFF
+        length: int = rest & 0xFFFFFF
         if self._is_reply(header):
             accepted = int.from_bytes(header[_SPDY_HEADER.size :])
             if accepted != _SPDY_ERROR_STREAM:
@@ -178,7 +148,8 @@ class _SpdyEnd(_Frames):
         if not self._is_begun:
             self._is_begun = True
             self._is_foreign = stream >> 16 != _SPDY_CONTROL
-        return length, stream == _SPDY_ERROR_STREAM and length > 0
+        self._has_status |= stream == _SPDY_ERROR_STREAM and length > 0
+        return length
 
     def _filling(self) -> bytes | None:
         if len(self._header) >= _SPDY_HEADER.size:
@@ -207,24 +178,18 @@ class _WebSocketEnd(_Frames):
         self._is_base64 = "base64" in subprotocol
 
     def _header_size(self, header: bytearray) -> int:
-        if len(header) < 2:
-            return 2
-        size = {126: 4, 127: 10}.get(header[1] & 0x7F, 2)
+        size = websocket_header_size(header)
         # The channel's byte is read along with the header, where there is one.
-        return size if len(header) < size or not self._length(header, size) else size + 1
+        return size if len(header) < size or not websocket_payload_size(header) else size + 1
 
-    def _read_header(self, header: bytearray) -> tuple[int, bool]:
-        size = {126: 4, 127: 10}.get(header[1] & 0x7F, 2)
-        length = self._length(header, size)
+    def _read_header(self, header: bytearray) -> int:
+        length = websocket_payload_size(header)
         if not length:
-            return 0, False
-        channel = header[size] - ord("0") if self._is_base64 else header[size]
+            return 0
+        channel = header[-1] - ord("0") if self._is_base64 else header[-1]
         is_message = header[0] & 0x0F in (1, 2)
-        is_status = is_message and channel == _WEBSOCKET_ERROR_CHANNEL and length > 1
-        return length - 1, is_status
-
-    def _length(self, header: bytearray, size: int) -> int:
-        return header[1] & 0x7F if size == 2 else int.from_bytes(header[2:size])
+        self._has_status |= is_message and channel == _WEBSOCKET_ERROR_CHANNEL and length > 1
+        return length - 1
 
     def _failure_frames(self, status: bytes) -> bytes:
         if self._is_base64:

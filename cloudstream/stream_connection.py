@@ -15,24 +15,19 @@ import h11
 
 from cloudstream.answers import bad_request, error_answer, wants_upgrade
 from cloudstream.config import CloudDeadlines
+from cloudstream.frames import ClientClose
 from cloudstream.kubelet_path import Subject, subject_of
 from cloudstream.relay import Relay
 from cloudstream.router import dialled_address
 from streamkit.errors import BadRequest, LocalProtocolError, StreamError
 from streamkit.http.answer import LAST_CHUNK, encode_chunk, encode_head, text_headers
-from streamkit.wire.exchange import (
-    Headers,
-    RequestHead,
-    ResponseHead,
-    header_values,
-    without_headers,
-)
+from streamkit.http.headers import end_to_end
+from streamkit.wire.exchange import Headers, RequestHead, ResponseHead, header_values
 
 log = logging.getLogger(__name__)
 
 HIGH_WATER = 256 * 1024
 MAX_REQUEST_BODY = 64 * 1024
-_HOP_BY_HOP = ("connection", "keep-alive", "transfer-encoding", "proxy-connection", "trailer")
 
 
 Serve = Callable[["StreamConnection", RequestHead, Subject, Relay], Awaitable[None]]
@@ -72,6 +67,7 @@ class StreamConnection(asyncio.Protocol):
         self._is_shut = False
         self._is_pausing = False
         self._is_leaving = False
+        self._client_close: ClientClose | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.is_writable = True
         self.peer = peer
@@ -99,7 +95,10 @@ class StreamConnection(asyncio.Protocol):
         self._start_timer(self._deadlines.request_head)
 
     def data_received(self, data: bytes) -> None:
+        if self._client_close:
+            self._client_close.follow(data)
         if self._is_closing:
+            self._shut_if_client_closed()
             return
         if self._relay and self._relay.is_raw:
             self._relay.client_data(data)
@@ -246,7 +245,7 @@ class StreamConnection(asyncio.Protocol):
         self._send_head(head, ())
 
     def _send_head(self, head: ResponseHead, more: Headers) -> None:
-        headers = without_headers(head.headers, _HOP_BY_HOP) + more
+        headers = end_to_end(head.headers) + more
         if not header_values(headers, "date"):
             headers += (("Date", formatdate(usegmt=True)),)
         response = h11.Response(
@@ -290,6 +289,9 @@ class StreamConnection(asyncio.Protocol):
         self._write(encode_head(head, head.headers))
         self.resume_reading()
         early = self._http.trailing_data[0]
+        if "websocket" in (value.lower() for value in header_values(head.headers, "upgrade")):
+            self._client_close = ClientClose()
+            self._client_close.follow(early)
         if early and self._relay:
             self._relay.client_data(early)
 
@@ -298,7 +300,8 @@ class StreamConnection(asyncio.Protocol):
 
     def finish(self) -> None:
         # Closing with unread bytes of the client (its pings) would reset the connection and cut
-        # what is still on its way. So the client gets the time to close first.
+        # what is still on its way. So the client gets the time to close first; one that speaks
+        # WebSocket leaves that to us once it has sent its Close frame.
         # The wait begins when all has been handed to the kernel, however slow the client reads.
         if self._is_closing:
             return
@@ -307,6 +310,11 @@ class StreamConnection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=0)
         if self._transport.get_write_buffer_size() == 0:
             self._start_timer(self._deadlines.close)
+        self._shut_if_client_closed()
+
+    def _shut_if_client_closed(self) -> None:
+        if self._client_close and self._client_close.is_complete:
+            self._shut()
 
     def abort(self) -> None:
         self._is_closing = True

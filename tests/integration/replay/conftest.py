@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cloudstream.config import CloudDeadlines, CloudSettings
 from edgestream.kubelet.cri_backend import CriBackend, NodeFacts
 from lab.containerd import Lab, missing
 from tests.support.cloud import Cloud, running_cloud
@@ -60,9 +61,12 @@ async def node(
         dial_deadline=5,
         node=NodeFacts(name="edge-1", root_directory=tmp_path, log_directory=logs),
     )
+    # No session's end is one because the cloud has waited long enough for its client.
+    deadlines = CloudDeadlines(close=600)
+    settings = CloudSettings(bind_address="127.0.0.1", deadlines=deadlines)
     try:
         async with (
-            running_cloud(tmp_path / "pki") as cloud,
+            running_cloud(tmp_path / "pki", settings) as cloud,
             connected_edge(cloud, backend.serve),
         ):
             yield Node(cloud, lab, request.param)

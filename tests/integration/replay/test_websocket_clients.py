@@ -6,12 +6,12 @@ import hashlib
 import json
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlencode
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosedOK, InvalidStatus
 from websockets.typing import Subprotocol
 
 from tests.integration.kubelet.channels import STATUS, STDIN, STDOUT, exit_code
@@ -55,6 +55,12 @@ class Channels:
             await self.receive()
         return bytes(self.received[channel])
 
+    async def until_end(self) -> None:
+        """Wait until the server has ended the session and closed the connection."""
+        with suppress(ConnectionClosedOK):
+            while True:
+                await self.receive()
+
 
 @asynccontextmanager
 async def connected(node: Node, target: str, *protocols: str) -> AsyncIterator[Channels]:
@@ -65,6 +71,7 @@ async def connected(node: Node, target: str, *protocols: str) -> AsyncIterator[C
             subprotocols=[Subprotocol(name) for name in protocols],
             compression=None,
             max_size=None,
+            close_timeout=None,
         ) as connection:
             yield Channels(connection)
 
@@ -86,11 +93,13 @@ async def test_stdin_and_exit(node: Node, protocol: str) -> None:
             assert exit_code(told) == 7
         else:
             assert b"exit code 7" in await ws.until(STATUS, b"exit code 7")
+        await ws.until_end()
 
 
 async def test_success_is_told(node: Node) -> None:
     async with connected(node, exec_target("true", output=1), V4) as ws:
         assert exit_code(await ws.until(STATUS, b"Success")) == 0
+        await ws.until_end()
 
 
 async def test_resize(node: Node) -> None:
