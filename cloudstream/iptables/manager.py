@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from cloudstream.iptables.backend import Choice, look_around
-from cloudstream.iptables.rules import NOTHING, FoundRules, correction, read_rules, removal
+from cloudstream.iptables.rules import NOTHING, FoundRules, by_hand, correction, read_rules, removal
 from cloudstream.iptables.tool import Family, Iptables
 from streamkit.errors import PacketFilterError
 from streamkit.service.logs import RepeatLimiter
@@ -37,7 +37,7 @@ class IptablesManager:
 
         Raises PacketFilterError; then it is worth another try later.
         """
-        choice = await self._choose()
+        choice = await self._choose(wanted)
         corrected = 0
         for family in Family:
             if await self._correct(choice.tool, family, wanted[family]):
@@ -61,6 +61,12 @@ class IptablesManager:
             text = correction(await _found(choice.tool, family, wanted[family]), wanted[family])
             program = choice.tool.program(family, "-restore")
             parts.append(f"# {program} --noflush\n{text}" if text else f"# {program}: nothing\n")
+        for tool in choice.others:
+            for family in Family:
+                with contextlib.suppress(PacketFilterError):
+                    if text := removal(*await _leftovers(tool, family, wanted[family])):
+                        program = tool.program(family, "-restore")
+                        parts.append(f"# {program} --noflush\n{text}")
         return "".join(parts)
 
     async def remove(self) -> int:
@@ -69,11 +75,11 @@ class IptablesManager:
         removed = int(await _remove(choice.tool, Family.V4))
         with contextlib.suppress(PacketFilterError):
             removed += await _remove(choice.tool, Family.V6)
-        removed += await self._leave(choice.others)
+        removed += await self._leave(choice.others, {})
         self._applied = None
         return removed
 
-    async def _choose(self) -> Choice:
+    async def _choose(self, wanted: Wanted) -> Choice:
         """The back end; where we were in another one before, nothing is left there."""
         choice = self._choice
         self._passes += 1
@@ -82,28 +88,30 @@ class IptablesManager:
             if self._choice is None or self._choice.tool != choice.tool:
                 log.info("the rules are kept with %s", choice.reason)
             self._choice = choice
-            await self._leave(choice.others)
+            await self._leave(choice.others, wanted)
         if choice.warning:
             self._warn(choice.warning)
         return choice
 
-    async def _leave(self, tools: Sequence[Iptables]) -> int:
+    async def _leave(self, tools: Sequence[Iptables], wanted: Wanted) -> int:
         left = 0
         for tool in tools:
             for family in Family:
                 with contextlib.suppress(PacketFilterError):
-                    if await _remove(tool, family):
+                    if await _remove(tool, family, wanted.get(family, ())):
                         log.warning("removed old rules of ours from %s", tool.program(family))
                         left += 1
         return left
 
     async def _correct(self, tool: Iptables, family: Family, wanted: Sequence[str]) -> bool:
         for attempt in range(1, _ATTEMPTS + 1):
-            text = correction(await _found(tool, family, wanted), wanted)
+            found = await _found(tool, family, wanted)
+            text = correction(found, wanted)
             if not text:
                 return attempt > 1
             try:
                 await tool.restore(family, text)
+                _tell_of(by_hand(found, wanted), tool.program(family))
             except PacketFilterError:
                 if attempt == _ATTEMPTS:
                     raise
@@ -134,12 +142,33 @@ async def _found(tool: Iptables, family: Family, wanted: Sequence[str]) -> Found
         return NOTHING
 
 
-async def _remove(tool: Iptables, family: Family) -> bool:
-    text = removal(read_rules(_nat_only(await tool.saved(family))))
+async def _leftovers(
+    tool: Iptables, family: Family, wanted: Sequence[str]
+) -> tuple[FoundRules, list[str]]:
+    """What is there of ours, and what is wanted elsewhere by now."""
+    found = read_rules(_nat_only(await tool.saved(family)))
+    return found, by_hand(found, wanted)
+
+
+async def _remove(tool: Iptables, family: Family, wanted: Sequence[str] = ()) -> bool:
+    """Whether anything of ours, or of what is wanted elsewhere by now, was there to be removed."""
+    found, outdated = await _leftovers(tool, family, wanted)
+    text = removal(found, outdated)
     if not text:
         return False
     await tool.restore(family, text)
+    _tell_of(outdated, tool.program(family))
     return True
+
+
+def _tell_of(outdated: Sequence[str], program: str) -> None:
+    for line in outdated:
+        log.warning(
+            "removed a rule that was added by hand, as KubeEdge's guides had it, for the chain "
+            "TUNNEL-PORT is in its place: %s -t nat %s",
+            program,
+            line,
+        )
 
 
 def _nat_only(saved: str) -> str:

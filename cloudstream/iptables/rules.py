@@ -3,6 +3,7 @@
 Pure functions. The text is that of ``iptables -S`` and ``iptables-restore``.
 """
 
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,12 @@ from ipaddress import IPv4Network, IPv6Network
 CHAIN = "TUNNEL-PORT"
 COMMENT = "kubeedge tunnel port"
 _HOOKS = ("OUTPUT", "PREROUTING")
+_FIRST_KUBELET_PORT = 10350
+"""The kubelet port of KubeEdge's first releases, which its guides had people lead away by hand."""
+_BY_HAND = re.compile(
+    r"-A (?:OUTPUT|PREROUTING) -p tcp -m tcp --dport (\d+) -j DNAT --to-destination .+:(\d+)"
+)
+_DNAT = re.compile(r"--dport (\d+) -j DNAT --to-destination .+:(\d+)$")
 
 Network = IPv4Network | IPv6Network
 
@@ -32,6 +39,8 @@ class FoundRules:
     """Those in our chain."""
     jumps: tuple[str, ...]
     """Those elsewhere that lead there."""
+    past: tuple[str, ...] = ()
+    """Those elsewhere that look like what KubeEdge's guides had people add by hand."""
 
 
 NOTHING = FoundRules(False, (), ())
@@ -67,8 +76,10 @@ def wanted_rules(
 
 def read_rules(listing: str) -> FoundRules:
     """Pick what is ours out of ``iptables -t nat -S`` or ``iptables-save -t nat``."""
-    rules, jumps, has_chain = [], [], False
+    rules, jumps, past, has_chain = [], [], [], False
     for line in listing.splitlines():
+        if _BY_HAND.fullmatch(line):
+            past.append(line)
         if CHAIN not in line:
             continue
         words = shlex.split(line)
@@ -78,36 +89,58 @@ def read_rules(listing: str) -> FoundRules:
             rules.append(line)
         elif words[0] == "-A" and _target(words) == CHAIN:
             jumps.append(line)
-    return FoundRules(has_chain, tuple(rules), tuple(jumps))
+    return FoundRules(has_chain, tuple(rules), tuple(jumps), tuple(past))
 
 
 def correction(found: FoundRules, wanted: Sequence[str]) -> str:
     """What ``iptables-restore --noflush`` has to read, as one transaction; empty if nothing.
 
-    If anything is amiss with the jumps, all of them are replaced: should somebody else do the same
-    at this moment, one of the two transactions fails as a whole, and no jump is there twice.
+    Rules ``by_hand`` go, for ours come after them. If anything is amiss with the jumps, all of them
+    are replaced: should somebody else do the same at this moment, one of the two transactions fails
+    as a whole, and no jump is there twice.
     """
     jumps = [f'-A {hook} -m comment --comment "{COMMENT}" -j {CHAIN}' for hook in _HOOKS]
     if not wanted and not found.has_chain:
         return ""
     are_jumps_right = sorted(map(_words, found.jumps)) == sorted(map(_words, jumps))
-    if are_jumps_right and list(map(_words, found.rules)) == list(map(_words, wanted)):
+    are_rules_right = list(map(_words, found.rules)) == list(map(_words, wanted))
+    outdated = [_deletion(line) for line in by_hand(found, wanted)]
+    if are_jumps_right and are_rules_right and not outdated:
         return ""
-    lines = [*wanted]
+    lines = [*outdated, *wanted]
     if not are_jumps_right:
         lines = [*map(_deletion, found.jumps), *lines, *jumps]
-    return _transaction(lines)
+    return _transaction(f":{CHAIN} - [0:0]", *lines)
 
 
-def removal(found: FoundRules) -> str:
-    """The transaction that leaves nothing of ours; empty if there is nothing."""
-    if not found.has_chain:
-        return ""
-    return _transaction([*map(_deletion, found.jumps), f"-X {CHAIN}"])
+def by_hand(found: FoundRules, wanted: Sequence[str]) -> list[str]:
+    """The rules that KubeEdge's guides had people add, and in whose place those wanted are.
+
+    Such a rule sends every connection at a kubelet port to a stream port, whatever its destination.
+    Only the ports of the rules that are wanted count, and the one that KubeEdge began with.
+    """
+    targets = [_DNAT.search(line) for line in wanted]
+    ports = {target[1] for target in targets if target}
+    stream_ports = {target[2] for target in targets if target}
+    matches = [(line, _BY_HAND.fullmatch(line)) for line in found.past]
+    return [
+        line
+        for line, match in matches
+        if match and match[1] in ports | {str(_FIRST_KUBELET_PORT)} and match[2] in stream_ports
+    ]
 
 
-def _transaction(lines: Sequence[str]) -> str:
-    return "\n".join(("*nat", f":{CHAIN} - [0:0]", *lines, "COMMIT", ""))
+def removal(found: FoundRules, outdated: Sequence[str] = ()) -> str:
+    """The transaction that leaves nothing of ours, nor what is ``outdated``; empty if nothing."""
+    deletions = [_deletion(line) for line in outdated]
+    if found.has_chain:
+        jumps = map(_deletion, found.jumps)
+        return _transaction(f":{CHAIN} - [0:0]", *deletions, *jumps, f"-X {CHAIN}")
+    return _transaction(*deletions) if deletions else ""
+
+
+def _transaction(*lines: str) -> str:
+    return "\n".join(("*nat", *lines, "COMMIT", ""))
 
 
 def _deletion(line: str) -> str:

@@ -6,12 +6,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import astuple
 from http.client import HTTPSConnection
 from pathlib import Path
 
 import pytest
 import yaml
 
+from streamkit.pki.files import TlsFiles
 from streamkit.pki.issue import issue_all
 from tests.integration.deploy.image import (
     BUILD_DEADLINE,
@@ -21,6 +23,7 @@ from tests.integration.deploy.image import (
     Container,
     missing,
 )
+from tests.support.der import write_der
 
 NODE = "edge-1"
 BASE, IMAGE = "localhost/base:1", "localhost/cloudstream:1"
@@ -63,16 +66,14 @@ def ports(tmp_path: Path) -> tuple[int, int]:
     stream, tunnel = free_port(), free_port()
     pki = tmp_path / "etc" / "pki"
     issue_all(pki, nodes=(NODE,))
+    of_cloudcore = write_der(pki, pki)
     for file in pki.iterdir():  # as a volume of a pod has it
         file.chmod(0o644)
+    of_stream = TlsFiles(pki / "ca.crt", pki / "stream.crt", pki / "stream.key")
     tls = {
-        f"tls{part.capitalize()}{key}": f"{ETC}/pki/{file}"
-        for part in ("stream", "tunnel")
-        for key, file in (
-            ("CAFile", "ca.crt"),
-            ("CertFile", f"{part}.crt"),
-            ("PrivateKeyFile", f"{part}.key"),
-        )
+        f"tls{part}{key}": f"{ETC}/pki/{path.name}"
+        for part, files in (("Stream", of_stream), ("Tunnel", of_cloudcore))
+        for key, path in zip(("CAFile", "CertFile", "PrivateKeyFile"), astuple(files), strict=True)
     }
     document = {
         "modules": {"cloudStream": {"streamPort": stream, "tunnelPort": tunnel, **tls}},

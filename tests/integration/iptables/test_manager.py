@@ -128,6 +128,44 @@ COMMIT
     assert place.rules(backend) == before
 
 
+BY_HAND = """\
+*nat
+-A OUTPUT -p tcp --dport 10350 -j DNAT --to 10.2.0.12:10003
+-A OUTPUT -p tcp --dport 10351 -j DNAT --to 10.2.0.12:10003
+-A OUTPUT -p tcp --dport 10351 -j DNAT --to 10.2.0.12:10003
+-A PREROUTING -p tcp --dport 10351 -j DNAT --to 10.2.0.99:10003
+COMMIT
+"""
+"""As KubeEdge's guides had people type it: once, twice, and for a cloud that is gone."""
+
+
+@pytest.mark.parametrize("where", ["nft", "legacy"])
+async def test_rules_that_guides_had_people_add_go(
+    place: Namespace, where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = furnish(place, "nft")
+    other_before = place.rules("legacy")
+    place.restore(where, BY_HAND)
+    with_them = place.rules("nft")
+    keeper = await manager()
+    await sync(keeper, {Family.V4: (), Family.V6: ()})
+    assert place.rules("nft") == with_them  # nothing is in their place yet
+    keeper = await manager()
+    plan = await keeper.plan(ONLY_V4)
+    assert plan.partition(f"# iptables-{where}-restore --noflush\n")[2].count("-D ") == 4
+    await sync(keeper)
+    expected = [f"+ {line}" for line in (*V4, *OURS, ":TUNNEL-PORT - ")]
+    assert sorted(difference(before, place.rules("nft"))) == sorted(expected)
+    if where == "legacy":
+        assert "10003" not in place.rules("legacy")
+    else:
+        assert place.rules("legacy") == other_before
+    assert caplog.text.count("removed a rule that was added by hand") == 4
+    assert f"iptables-{where} -t nat -A PREROUTING -p tcp" in caplog.text
+    await keeper.remove()
+    assert place.rules("nft") == before
+
+
 @each_backend
 async def test_many_managers_at_once_agree(place: Namespace, backend: str) -> None:
     before = furnish(place, backend)

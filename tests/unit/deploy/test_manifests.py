@@ -1,5 +1,6 @@
 """The manifests: no cluster is needed to see that their parts fit together and to the programs."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -62,8 +63,12 @@ def test_the_sidecar_finds_every_file_that_it_reads(sidecar: Manifest, tmp_path:
     tls = (config.stream_tls, config.tunnel_tls)
     needed = {str(path) for each in tls for path in (each.ca, each.cert, each.key)}
     assert {*needed, str(config.api_client_ca)} <= paths.keys()
-    optional = {path for path, (source, _) in paths.items() if source.get("optional")}
-    assert optional.isdisjoint({*needed, str(config.api_client_ca)})
+    optional = {source["name"] for source, _ in paths.values() if source.get("optional")}
+    # The first two come to be when CloudCore first starts, which must not wait for them.
+    assert optional == {"casecret", "cloudcoresecret", "cloudstream-client-ca"}
+    assert not paths[str(config.api_client_ca)][0].get("optional")
+    keys = {key: paths[str(path)][1] for key, path in asdict(config.tunnel_tls).items()}
+    assert keys == {"ca": "cadata", "cert": "cloudcoredata", "key": "cloudcorekeydata"}
     probe = container["readinessProbe"]["httpGet"]
     assert f"{probe['host']}:{probe['port']}" == config.settings.admin_address
     assert sidecar["terminationGracePeriodSeconds"] > config.settings.deadlines.drain

@@ -6,6 +6,7 @@ from cloudstream.iptables.rules import (
     NOTHING,
     Forward,
     FoundRules,
+    by_hand,
     correction,
     read_rules,
     removal,
@@ -140,6 +141,45 @@ def test_wrong_jumps_are_replaced_as_a_whole(jumps: tuple[str, ...]) -> None:
     new = [f"-A OUTPUT {JUMP}", f"-A PREROUTING {JUMP}"]
     lines = ("*nat", ":TUNNEL-PORT - [0:0]", *deletions, *WANTED, *new, "COMMIT", "")
     assert correction(FoundRules(True, WANTED, jumps), WANTED) == "\n".join(lines)
+
+
+BY_HAND = (
+    "-A OUTPUT -p tcp -m tcp --dport 10350 -j DNAT --to-destination 10.2.0.12:10003",
+    "-A OUTPUT -p tcp -m tcp --dport 10351 -j DNAT --to-destination 10.2.0.99:10003",
+    "-A OUTPUT -p tcp -m tcp --dport 10351 -j DNAT --to-destination 10.2.0.99:10003",
+    "-A PREROUTING -p tcp -m tcp --dport 10351 -j DNAT --to-destination 10.2.0.12:10003",
+)
+OF_OTHERS = (
+    "-A OUTPUT -p tcp -m tcp --dport 10352 -j DNAT --to-destination 10.2.0.12:10003",
+    "-A OUTPUT -p tcp -m tcp --dport 10351 -j DNAT --to-destination 10.2.0.12:8443",
+    "-A OUTPUT -d 10.7.7.7/32 -p tcp -m tcp --dport 10351 -j DNAT --to-destination 10.0.0.1:10003",
+    "-A OUTPUT -o eth1 -p tcp -m tcp --dport 10351 -j DNAT --to-destination 10.2.0.12:10003",
+    "-A OUTPUT -p tcp -m tcp --dport 10351 -m comment --comment a -j DNAT --to-destination a:10003",
+    "-A MINE -p tcp -m tcp --dport 10351 -j DNAT --to-destination 10.2.0.12:10003",
+    "-A OUTPUT -p tcp -m tcp --dport 10351 -j REDIRECT --to-ports 10003",
+)
+
+
+def test_rules_that_guides_had_people_add_go_and_others_stay() -> None:
+    found = read_rules("\n".join((LISTING, *BY_HAND, *OF_OTHERS)))
+    assert found.rules == RIGHT.rules
+    assert by_hand(found, WANTED) == [*BY_HAND]
+    deletions = [line.replace("-A", "-D", 1) for line in BY_HAND]
+    text = correction(found, WANTED)
+    lines = ("*nat", ":TUNNEL-PORT - [0:0]", *deletions, *WANTED, "COMMIT", "")
+    assert text == "\n".join(lines)
+    # In a back end that is not used there is no chain to be removed, or one is.
+    only = read_rules("\n".join(BY_HAND))
+    assert removal(only, BY_HAND) == "\n".join(("*nat", *deletions, "COMMIT", ""))
+    both = removal(found, BY_HAND).splitlines()
+    assert both[:3] == ["*nat", ":TUNNEL-PORT - [0:0]", deletions[0]]
+    assert both[-2:] == ["-X TUNNEL-PORT", "COMMIT"]
+
+
+def test_nothing_is_taken_away_that_nothing_replaces() -> None:
+    found = read_rules("\n".join((LISTING, *BY_HAND)))
+    assert by_hand(found, ()) == []
+    assert by_hand(found, WANTED[:2]) == []
 
 
 def test_a_chain_without_anything_to_do_is_emptied() -> None:

@@ -23,6 +23,7 @@ from streamkit.pki.contexts import (
 from streamkit.pki.files import TlsFiles
 from streamkit.pki.issue import issue_all
 from streamkit.pki.pem import read_key
+from tests.support.der import write_der
 
 
 @pytest.fixture(scope="module")
@@ -193,19 +194,6 @@ def test_an_intermediate_ca_alone_is_trusted(tmp_path: Path) -> None:
         tunnel_client_context(files(tmp_path, "edge")),
     )
     assert client.getpeercert()
-
-
-def write_der(lab: Path, directory: Path) -> TlsFiles:
-    """The tunnel server's files as KubeEdge's Secrets have them: DER, the key in SEC1."""
-    der = serialization.Encoding.DER
-    for name in ("ca", "tunnel"):
-        certificate = x509.load_pem_x509_certificate((lab / f"{name}.crt").read_bytes())
-        (directory / f"{name}.crt").write_bytes(certificate.public_bytes(der))
-    key = read_key(lab / "tunnel.key").private_bytes(
-        der, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
-    )
-    (directory / "tunnel.key").write_bytes(key)
-    return files(directory, "tunnel")
 
 
 def test_files_may_be_der_as_in_kubeedges_secrets(lab: Path, tmp_path: Path) -> None:
