@@ -13,6 +13,7 @@ from cloudstream.egress.destination import Destinations
 from cloudstream.egress.server import EgressServer
 from cloudstream.kube.api import AsyncioKubeApi, KubeApi
 from cloudstream.kube.duty import DutyStatus
+from cloudstream.kube.left_overs import LeftOvers
 from cloudstream.kube.node_status import FixedPort, KubeletPortPublisher, PortSource
 from cloudstream.kube.pods import PodDirectory
 from cloudstream.kube.review import Reviewer
@@ -162,6 +163,7 @@ class CloudService:
                 api,
                 address=lambda: settings.advertise_address or default_address(),
                 edge_addresses=lambda: {node.internal_ip for node in self.registry.nodes()},
+                left_overs=LeftOvers(api, stream_port=config.stream_port),
             )
             self._add_duty("tunnel port", agreed.run, agreed.status)
         if settings.publish_kubelet_port:

@@ -43,6 +43,14 @@ class PortRecord:
         kept = {key: port for key, port in self.by_address.items() if same_spelling(key) != wanted}
         return PortRecord(kept, self.taken)
 
+    def forgetting(self, addresses: Collection[str]) -> "PortRecord":
+        """The record without those addresses; ports that nobody else has are free again."""
+        kept = {key: port for key, port in self.by_address.items() if key not in addresses}
+        freed = {port for key, port in self.by_address.items() if key in addresses}
+        freed -= set(kept.values())
+        taken = {port: value for port, value in self.taken.items() if port not in freed}
+        return PortRecord(kept, taken)
+
 
 def parse_record(text: str | None) -> PortRecord:
     """The record in an annotation, as far as it can be read. Raises BadRecord."""

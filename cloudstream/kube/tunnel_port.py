@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection
 from cloudstream.kube.api import ApiRefused, JsonObject, KubeApi, api_path
 from cloudstream.kube.duty import DutyStatus
 from cloudstream.kube.follow import Pauses, follow, metadata
+from cloudstream.kube.left_overs import LeftOvers
 from cloudstream.kube.port_record import (
     ANNOTATION,
     CONFIG_MAP,
@@ -58,11 +59,14 @@ class TunnelPort:
         *,
         address: Callable[[], str],
         edge_addresses: Callable[[], Collection[str]],
+        left_overs: LeftOvers,
     ) -> None:
         self._api = api
+        self._left_overs = left_overs
         self._address = address
         self._edge_addresses = edge_addresses
         self._held: tuple[str, int] | None = None
+        self._others: frozenset[str] = frozenset()
         self._foreign: frozenset[int] = frozenset()
         self._error = "it has not been agreed on yet"
         self._problems: tuple[str, ...] = ()
@@ -134,9 +138,10 @@ class TunnelPort:
                 "this host has no default route that would tell its address",
                 hint="set kubernetes.advertiseAddress",
             )
+        gone = await self._gone(address)
         for _ in range(_ATTEMPTS):
             try:
-                await self._negotiate(address)
+                await self._negotiate(address, gone)
                 return
             except ApiRefused as error:
                 if error.status != 409:
@@ -144,7 +149,15 @@ class TunnelPort:
                 await asyncio.sleep(random.uniform(0, _CONFLICT_PAUSE))
         raise LookupFailed(f"others keep writing to the {_WHERE}")
 
-    async def _negotiate(self, address: str) -> None:
+    async def _gone(self, address: str) -> set[str]:
+        """Entries of cloud services that are no more. Not to know of any is no failure."""
+        try:
+            return await self._left_overs.among(self._others, own=address)
+        except LookupFailed as error:
+            log.debug("entries of the %s that are left over can't be found: %s", _WHERE, error)
+            return set()
+
+    async def _negotiate(self, address: str, gone: set[str]) -> None:
         config_map = await self._read()
         annotations = metadata(config_map).get("annotations")
         annotations = annotations if isinstance(annotations, dict) else {}
@@ -154,16 +167,18 @@ class TunnelPort:
             if config_map:
                 self._warn(f"{_WHERE}: {error}; it gets a new one")
             found = PortRecord()
-        record, held = found, None
+        record, held = found.forgetting(gone), None
         if self._held:
             held = self._held[1]
             if self._held[0] != address:
-                record = found.without(self._held[0])
+                record = record.without(self._held[0])
         port, record = negotiate(record, address, held=held)
         if not config_map:
             await self._create(format_record(record))
         elif record != found:
             await self._write(config_map, {**annotations, ANNOTATION: format_record(record)})
+        for each in gone & found.by_address.keys():
+            log.info("took %s out of the %s: that cloud service is gone", each, _WHERE)
         self._take(address, port, found, record)
 
     def _take(self, address: str, port: int, found: PortRecord, record: PortRecord) -> None:
@@ -172,6 +187,7 @@ class TunnelPort:
         self._held = (address, port)
         edges = edge_entries(record.without(address), self._edge_addresses())
         others = record.without(address).by_address
+        self._others = frozenset(others) - {*edges}
         self._foreign = frozenset(others[key] for key in others.keys() - set(edges)) - {port}
         problems = found.problems
         if edges:

@@ -61,6 +61,14 @@ def test_a_port_that_is_held_is_kept_where_somebody_removed_the_entry() -> None:
     assert negotiate(lost, A, held=10351)[0] == 10352
 
 
+def test_a_forgotten_address_frees_its_port_unless_another_has_it() -> None:
+    known = record({A: 10351, B: 10352})
+    assert known.forgetting({B}) == record({A: 10351})
+    assert known.forgetting(()) == known
+    shared = PortRecord({A: 10351, B: 10351}, {10351: True, 10355: True})
+    assert shared.forgetting({B}) == PortRecord({A: 10351}, {10351: True, 10355: True})
+
+
 def test_a_port_of_two_addresses_is_nobodys() -> None:
     assert negotiate(record({A: 10351, B: 10351}), A, held=None) == (
         10352,

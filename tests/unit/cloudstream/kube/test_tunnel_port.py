@@ -2,14 +2,18 @@ import asyncio
 import contextlib
 import ipaddress
 import json
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import cloudstream.kube.left_overs as left_overs_module
 import cloudstream.kube.tunnel_port as module
 from cloudstream.kube.api import JSON, ApiRefused, AsyncioKubeApi, JsonObject, KubeApi
+from cloudstream.kube.left_overs import LeftOvers
 from cloudstream.kube.port_record import ANNOTATION
 from cloudstream.kube.tunnel_port import TunnelPort, default_address
 from streamkit.errors import LookupFailed
@@ -59,13 +63,20 @@ class FaultyApi:
         )
 
 
+def tunnel_port(
+    api: KubeApi, address: Callable[[], str], edges: Collection[str] = ()
+) -> TunnelPort:
+    left_overs = LeftOvers(api, stream_port=9)  # where nobody answers
+    return TunnelPort(api, address=address, edge_addresses=lambda: edges, left_overs=left_overs)
+
+
 @contextlib.asynccontextmanager
 async def negotiating(
     kube: KubeServer, address: str, *, edges: set[str] | None = None, api: KubeApi | None = None
 ) -> AsyncIterator[TunnelPort]:
     """A cloud service at that address, once it has its port."""
     client = api or kube.api()
-    port = TunnelPort(client, address=lambda: address, edge_addresses=lambda: edges or set())
+    port = tunnel_port(client, lambda: address, edges or set())
     task = asyncio.create_task(port.run())
     try:
         await until(lambda: port.status().pending == 0)
@@ -234,7 +245,7 @@ async def test_a_host_whose_address_changes_keeps_its_port(
 ) -> None:
     addresses = [A]
     api = kube.api()
-    port = TunnelPort(api, address=lambda: addresses[-1], edge_addresses=set)
+    port = tunnel_port(api, lambda: addresses[-1])
     task = asyncio.create_task(port.run())
     await until(lambda: port.port == 10351)
     addresses.append(B)
@@ -247,7 +258,7 @@ async def test_a_host_whose_address_changes_keeps_its_port(
 
 async def test_a_host_without_a_route_is_told(kube: KubeServer) -> None:
     api = kube.api()
-    port = TunnelPort(api, address=lambda: "", edge_addresses=set)
+    port = tunnel_port(api, lambda: "")
     task = asyncio.create_task(port.run())
     await until(lambda: "no default route" in port.status().sentence)
     assert (port.port, port.status().pending) == (None, 1)
@@ -265,6 +276,32 @@ async def test_the_port_is_kept_while_the_api_is_away(kube: KubeServer) -> None:
         assert port.port == 10351
         await kube.start()
         await until(lambda: port.status().pending == 0)
+
+
+def is_alone(kube: KubeServer, address: str) -> bool:
+    return set(found_record(kube)["ipTunnelPort"]) == {address}
+
+
+async def test_pods_that_come_and_go_use_up_no_ports(
+    kube: KubeServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(left_overs_module, "_SILENCE", 0.05)
+    monkeypatch.setattr(module, "_RECHECK", 0.02)
+    labels = {"kubeedge": "cloudcore"}
+    addresses = [f"127.0.2.{number}" for number in range(1, 6)]
+    for before, address in zip((None, *addresses), addresses, strict=False):
+        pod = {
+            "metadata": {"name": "cloudcore", "namespace": "kubeedge", "labels": labels},
+            "status": {"phase": "Running", "podIP": address},
+        }
+        kube.world._static["kubeedge", "cloudcore"] = pod
+        async with negotiating(kube, address) as port:
+            assert port.port in (10351, 10352)
+            await until(partial(is_alone, kube, address))
+            assert found_record(kube)["port"] == {str(port.port): True}
+        told = f"took {before} out of the ConfigMap kubeedge/tunnelport"
+        assert (told in caplog.text) is bool(before)
 
 
 def test_this_hosts_address_is_one() -> None:
