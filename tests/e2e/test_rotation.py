@@ -24,6 +24,7 @@ DEADLINE = ROTATIONS * SECONDS + 60
 
 # One write for 50 lines, a hundredth of a second apart; the last line is on record in a file.
 SCRIPT = """
+echo 0
 last=0
 while [ ! -e /tmp/enough ]; do
     seq $((last + 1)) $((last + 50))
@@ -44,12 +45,17 @@ def pod(runtime: Lab) -> Iterator[Pod]:
 
 @contextmanager
 def followed(kubectl: Kubectl) -> Iterator[Callable[[int], None]]:
-    """Follows the log; what is yielded waits for so many lines and compares all of them."""
+    """Follows the log; what is yielded waits for all up to that line and compares them.
+
+    The block begins when the first line, ``0``, has come: what is rotated away before there is a
+    follower is not shown to it.
+    """
     with kubectl.talk("logs", "-f", "busy") as talk:
+        talk.wait_for_lines(1)
 
         def check(last: int) -> None:
-            lines = talk.wait_for_lines(last, DEADLINE)
-            expected = [str(number) for number in range(1, last + 1)]
+            lines = talk.wait_for_lines(last + 1, DEADLINE)
+            expected = [str(number) for number in range(last + 1)]
             pairs = zip(lines, expected, strict=True)
             assert next((pair for pair in pairs if pair[0] != pair[1]), None) is None
 
@@ -57,7 +63,7 @@ def followed(kubectl: Kubectl) -> Iterator[Callable[[int], None]]:
 
 
 def test_of_a_writer_with_records_of_its_own(kubectl: Kubectl, runtime: Lab, pod: Pod) -> None:
-    runtime.run_container(pod, "busy", ["sleep", "9999"])
+    runtime.run_container(pod, "busy", ["sh", "-c", "echo 0; exec sleep 9999"])
     log = pod.log_directory / "busy" / "0.log"
     figures = (str(RATE), str(ROTATIONS), str(SECONDS))
     command = (sys.executable, "-m", log_writer.__name__, str(log), *figures)
