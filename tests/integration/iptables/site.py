@@ -27,7 +27,8 @@ CLOUDSTREAM, EDGESTREAM = (
 PROJECT = Path(__file__).resolve().parents[3]
 DEADLINE = 30.0
 TOKEN, SCRAPER, STRANGER = "admin-token", "scraper-token", "stranger-token"
-POD = {"nodeName": "edge-1", "containers": [{"name": "app", "image": "any"}]}
+PODS = {"web": "edge-1", "shop": "edge-2"}
+"""The nodes of the pods; each has a container ``app``."""
 EDGE_ROLE = {"node-role.kubernetes.io/edge": ""}
 
 
@@ -182,24 +183,29 @@ def cabled(addresses: Addresses, networks: list[Namespace]) -> None:
     joined(cloud, router, "c", ends(at.cloud, at.cloud_gateway))
     joined(edge, router, "e", ends(at.edge, at.edge_gateway))
     joined(pod, cloud, "p", ends(at.pod, at.pod_gateway))
-    edge.run("ip", "address", "add", f"{at.second_edge}/{prefix}", "dev", "ea", "nodad")
+    if at.second_edge != at.edge:
+        edge.run("ip", "address", "add", f"{at.second_edge}/{prefix}", "dev", "ea", "nodad")
     cloud.run("ip", "address", "add", at.other, "dev", "lo", "nodad")
     for place, gateway in ((cloud, at.cloud_gateway), (edge, at.edge_gateway)):
         place.run("ip", "route", "add", "default", "via", gateway)
     pod.run("ip", "route", "add", "default", "via", at.pod_gateway)
+    hide(router, "eb", behind="cb", version="ip6" if ":" in at.cloud else "ip")
+
+
+def hide(router: Namespace, inner: str, *, behind: str, version: str = "ip") -> None:
+    """Let a router's inner side dial out, and nobody in."""
     for switch in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
         router.run("sh", "-c", f"echo 1 > /proc/sys/net/{switch}")
-    version = "ip6" if ":" in at.cloud else "ip"
     router.restore(
         "nft",
-        """\
+        f"""\
 *filter
 :FORWARD DROP [0:0]
 -A FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT
--A FORWARD -i eb -j ACCEPT
+-A FORWARD -i {inner} -j ACCEPT
 COMMIT
 *nat
--A POSTROUTING -o cb -j MASQUERADE
+-A POSTROUTING -o {behind} -j MASQUERADE
 COMMIT
 """,
         version=version,
@@ -226,7 +232,13 @@ def configured(site: Site) -> None:
             STRANGER: {"user": "stranger"},
         },
         "nodes": nodes,
-        "pods": [{"metadata": {"name": "web"}, "spec": POD}],
+        "pods": [
+            {
+                "metadata": {"name": name},
+                "spec": {"nodeName": node, "containers": [{"name": "app", "image": "any"}]},
+            }
+            for name, node in PODS.items()
+        ],
         "namespaces": ["default"],
     }
     user = {"client-certificate": client["crt"], "client-key": client["key"]}

@@ -1,83 +1,98 @@
 """kubectl, against an API server that reaches the edge through the rules alone."""
 
-import os
-import subprocess
+import contextlib
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import yaml
 
-from lab.containerd import Lab, missing
-from lab.kubectl import find_or_install
-from streamkit.errors import ConfigError
-from tests.integration.iptables.site import EDGESTREAM, V4, Site, eventually, furnished
+from tests.integration.iptables.agent import agent, kubectl, kubectl_command
+from tests.integration.iptables.site import (
+    PODS,
+    V4,
+    V6,
+    Addresses,
+    Site,
+    eventually,
+    furnished,
+    hide,
+)
+from tests.support.netns import Namespace, joined, namespace
 
-SCRIPT = "echo from the edge; exec cat"
+pytestmark = pytest.mark.timeout(180)
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    """Cloud, rules, and an edge agent with a runtime in the network of the edge host."""
-    if lacking := ", ".join(missing()):
-        pytest.skip(f"this machine lacks {lacking}")
-    site_directory = tmp_path / "site"
-    site_directory.mkdir()
-    with (
-        furnished(V4, site_directory, scripted=()) as site,
-        Lab(tmp_path / "runtime", network=site.edge.name) as lab,
-    ):
-        pod = lab.run_pod("web", host_network=True)
-        lab.run_container(pod, "app", ["sh", "-c", SCRIPT], stdin=True)
-        keys = {
-            "CAFile": "ca.crt",
-            "CertFile": "edge-edge-1.crt",
-            "PrivateKeyFile": "edge-edge-1.key",
-        }
-        tls = {f"tlsTunnel{key}": str(site.pki / file) for key, file in keys.items()}
-        runtime = {"containerRuntimeEndpoint": f"unix://{lab.socket}"}
-        edged = {"hostnameOverride": "edge-1", "nodeIP": V4.edge, "tailoredKubeletConfig": runtime}
-        stream = {"enable": True, "server": f"{V4.cloud}:10004", **tls}
-        config = site_directory / "edgecore.yaml"
-        config.write_text(yaml.safe_dump({"modules": {"edged": edged, "edgeStream": stream}}))
-        site.start(site.edge, EDGESTREAM, "--config", str(config))
-        eventually(lambda: site.connected() == 1)
+@contextlib.contextmanager
+def site_at(addresses: Addresses, tmp_path: Path) -> Iterator[Site]:
+    """The hosts, with a manager and without edge agents."""
+    directory = tmp_path / "site"
+    directory.mkdir()
+    with furnished(addresses, directory, scripted=()) as site:
         site.start_manager()
-        eventually(lambda: site.packets_to(V4.edge) is not None)
+        eventually(lambda: site.packets_to(addresses.edge) is not None)
         yield site
-        site.processes.close()  # before the runtime that the edge agent serves
 
 
-def kubectl(site: Site, *arguments: str) -> tuple[int, str, str]:
-    """Run kubectl on the API server's host: exit code, output, errors."""
-    try:
-        program = str(find_or_install())
-    except ConfigError as error:
-        pytest.skip(f"no kubectl here: {error}")
-    done = subprocess.run(
-        site.cloud.command(program, *arguments),
-        env=os.environ
-        | {"KUBECONFIG": str(site.directory / "kubeconfig"), "HOME": str(site.directory)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    return done.returncode, done.stdout, done.stderr
+@pytest.mark.parametrize("at", [V4, V6], ids=["IPv4", "IPv6"])
+def test_logs_and_exec_pass_through_the_rules(tmp_path: Path, at: Addresses) -> None:
+    with site_at(at, tmp_path) as site, agent(site, site.edge, "edge-1", at.edge):
+        eventually(lambda: site.connected() == 1)
+        assert kubectl(site, "logs", "web") == (0, "from edge-1\n", "")
+        first = site.packets_to(at.edge)
+        assert first
+        found = kubectl(site, "exec", "web", "--", "sh", "-c", "ip address show; exit 7")
+        assert found[0] == 7, found
+        assert f" {at.edge}/{at.prefix} " in found[1]
+        second = site.packets_to(at.edge)
+        assert second
+        assert second > first
+        listening = site.edge.run("ss", "-Hltunp")
+        # The runtime streams on the loopback, and the pod serves; nothing else is there.
+        agents = [line for line in listening.splitlines() if "httpd" not in line]
+        assert all("127.0.0.1:" in line for line in agents), listening
+        assert "edgestream" not in listening
 
 
-@pytest.mark.timeout(180)
-def test_logs_and_exec_pass_through_the_rules(site: Site) -> None:
-    assert kubectl(site, "logs", "web") == (0, "from the edge\n", "")
-    first = site.packets_to(V4.edge)
-    assert first
-    found = kubectl(site, "exec", "web", "--", "sh", "-c", "ip address show; exit 7")
-    assert found[0] == 7, found
-    assert f"inet {V4.edge}/" in found[1]
-    second = site.packets_to(V4.edge)
-    assert second
-    assert second > first
-    listening = site.edge.run("ss", "--no-header", "--listening", "--tcp", "--udp", "--numeric")
-    # The runtime streams on the loopback; nothing else is there.
-    assert all("127.0.0.1:" in line for line in listening.splitlines()), listening
+@contextlib.contextmanager
+def twin(site: Site) -> Iterator[Namespace]:
+    """Another edge host with the same address, behind a router of its own."""
+    at = site.addresses
+    with namespace() as router, namespace() as edge:
+        joined(site.cloud, router, "t", ["10.2.1.12/24", "10.2.1.1/24"])
+        joined(edge, router, "u", [f"{at.edge}/24", f"{at.edge_gateway}/24"])
+        edge.run("ip", "route", "add", "default", "via", at.edge_gateway)
+        router.run("ip", "route", "add", "default", "via", "10.2.1.12")
+        hide(router, "ub", behind="tb")
+        yield edge
+
+
+def forwarded(site: Site, pod: str, port: int) -> str:
+    """What the pod's port 8080 answers through a port-forward."""
+    command = kubectl_command(site, "port-forward", f"pod/{pod}", f"{port}:8080")
+    process = site.start(site.cloud, *command)
+    url = f"http://127.0.0.1:{port}/"
+    eventually(lambda: site.curl(site.cloud, url)[0] == "200")
+    body = site.curl(site.cloud, url)[1]
+    process.kill()
+    return body
+
+
+def test_two_nodes_with_the_same_internal_address(tmp_path: Path) -> None:
+    at = replace(V4, second_edge=V4.edge)
+    with (
+        site_at(at, tmp_path) as site,
+        twin(site) as other,
+        agent(site, site.edge, "edge-1", at.edge),
+        agent(site, other, "edge-2", at.edge),
+    ):
+        eventually(lambda: site.connected() == 2)
+        rules = [rule for rule in site.counters() if "DNAT" in rule]
+        assert len(rules) == 1, rules
+        for number, (pod, node) in enumerate(PODS.items()):
+            assert kubectl(site, "logs", pod) == (0, f"from {node}\n", "")
+            assert kubectl(site, "exec", pod, "--", "cat", "/tmp/index.html")[1] == f"{node}\n"
+            assert forwarded(site, pod, 18080 + number) == f"{node}\n"
+            raw = kubectl(site, "get", "--raw", f"/api/v1/nodes/{node}/proxy/stats/summary")
+            assert json.loads(raw[1])["node"]["nodeName"] == node

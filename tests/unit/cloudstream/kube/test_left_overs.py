@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -48,7 +49,8 @@ async def stream_port() -> AsyncIterator[int]:
 def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Moves the clock that ``LeftOvers`` looks at."""
     now = [1000.0]
-    monkeypatch.setattr("cloudstream.kube.left_overs.time.monotonic", lambda: now[0])
+    clock = SimpleNamespace(monotonic=lambda: now[0])
+    monkeypatch.setattr("cloudstream.kube.left_overs.time", clock)
 
     def move(seconds: float) -> None:
         now[0] += seconds
