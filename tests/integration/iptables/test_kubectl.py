@@ -11,6 +11,7 @@ import pytest
 from tests.integration.iptables.agent import agent, kubectl, kubectl_command
 from tests.integration.iptables.site import (
     PODS,
+    SCRAPER,
     V4,
     V6,
     Addresses,
@@ -18,7 +19,9 @@ from tests.integration.iptables.site import (
     eventually,
     furnished,
     hide,
+    host,
 )
+from tests.support.metrics_server import read_page
 from tests.support.netns import Namespace, joined, namespace
 
 pytestmark = pytest.mark.timeout(180)
@@ -36,7 +39,7 @@ def site_at(addresses: Addresses, tmp_path: Path) -> Iterator[Site]:
 
 
 @pytest.mark.parametrize("at", [V4, V6], ids=["IPv4", "IPv6"])
-def test_logs_and_exec_pass_through_the_rules(tmp_path: Path, at: Addresses) -> None:
+def test_kubectl_and_metrics_server_come_through_the_rules(tmp_path: Path, at: Addresses) -> None:
     with site_at(at, tmp_path) as site, agent(site, site.edge, "edge-1", at.edge):
         eventually(lambda: site.connected() == 1)
         assert kubectl(site, "logs", "web") == (0, "from edge-1\n", "")
@@ -53,6 +56,21 @@ def test_logs_and_exec_pass_through_the_rules(tmp_path: Path, at: Addresses) -> 
         agents = [line for line in listening.splitlines() if "httpd" not in line]
         assert all("127.0.0.1:" in line for line in agents), listening
         assert "edgestream" not in listening
+        eventually(lambda: is_of_use_to_metrics_server(site))
+
+
+def is_of_use_to_metrics_server(site: Site) -> bool:
+    """Scrape as a metrics-server in a pod does: a Go client with nothing but a token."""
+    url = f"https://{host(site.addresses.edge)}:10351/metrics/resource"
+    agent = ("--user-agent", "metrics-server/v0.8.0 (linux/amd64) kubernetes/24e9e23")
+    token = ("--header", f"Authorization: Bearer {SCRAPER}")
+    # It offers HTTP/2 and compression, and sends no Accept.
+    offers = ("--http2", "--compressed", "--header", "Accept:")
+    status, page = site.curl(site.pod, url, *offers, *agent, *token)
+    assert status == "200", page
+    scrape = read_page(page.encode())
+    assert scrape.node
+    return "app" in scrape.pods.get(("default", "web"), {})
 
 
 @contextlib.contextmanager

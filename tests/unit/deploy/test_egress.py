@@ -1,12 +1,15 @@
 """The files for an API server's egress selector lead to where cloudstream listens."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from cloudstream.config import CloudSettings
+from tests.unit.deploy.egress_selector import EgressSelectorConfiguration
 
 EGRESS = Path(__file__).resolve().parents[3] / "deploy" / "kubernetes" / "egress"
 SOCKET = "/run/cloudstream/egress.sock"
@@ -25,13 +28,29 @@ def volume_and_mount(spec: Any) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("transport", ["socket", "port"])
-def test_only_the_cluster_is_selected(transport: str) -> None:
-    found = document(f"egress-selector-{transport}")
-    assert found["apiVersion"] == "apiserver.k8s.io/v1beta1"
-    assert found["kind"] == "EgressSelectorConfiguration"
-    (selection,) = found["egressSelections"]
-    assert selection["name"] == "cluster"
-    assert selection["connection"]["proxyProtocol"] == "HTTPConnect"
+def test_an_api_server_would_read_it_and_only_the_cluster_is_selected(transport: str) -> None:
+    found = EgressSelectorConfiguration.model_validate(document(f"egress-selector-{transport}"))
+    (selection,) = found.egressSelections
+    assert selection.name == "cluster"
+    assert selection.connection.proxyProtocol == "HTTPConnect"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tcp: tcp.update(uri=tcp.pop("url")),
+        lambda tcp: tcp.update(url="tcp://cloudstream.example:10006"),
+        lambda tcp: tcp.update(url="http://cloudstream.example:10006"),
+        lambda tcp: tcp.pop("tlsConfig"),
+        lambda tcp: tcp["tlsConfig"].pop("clientKey"),
+        lambda tcp: tcp["tlsConfig"].update(caBundel="/ca.crt"),
+    ],
+)
+def test_what_an_api_server_would_refuse_is_found(change: Callable[[Any], object]) -> None:
+    found = document("egress-selector-port")
+    change(found["egressSelections"][0]["connection"]["transport"]["tcp"])
+    with pytest.raises(ValidationError):
+        EgressSelectorConfiguration.model_validate(found)
 
 
 def test_both_ends_meet_at_the_socket() -> None:

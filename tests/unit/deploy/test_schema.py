@@ -6,8 +6,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.unit.deploy.manifests import BASE, SIDECAR, Manifest, kustomize
+from tests.unit.deploy.manifests import BASE, DEPLOY, SIDECAR, Manifest, kustomize
 
+EGRESS = DEPLOY / "kubernetes" / "egress"
 RELEASES = ["1.25", "1.31", "1.37"]
 
 CLOUDCORE: Manifest = {
@@ -46,19 +47,46 @@ CLOUDCORE: Manifest = {
 """The names in KubeEdge's Deployment that the patch meets."""
 
 
-@pytest.fixture
-def patched(tmp_path: Path) -> Manifest:
-    """CloudCore's Deployment with the sidecar, as a kustomization of somebody's own makes it."""
-    (tmp_path / "sidecar.yaml").write_text(SIDECAR.read_text())
-    (tmp_path / "cloudcore.yaml").write_text(yaml.safe_dump(CLOUDCORE))
+API_SERVER: Manifest = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "kube-apiserver", "namespace": "kube-system"},
+    "spec": {
+        "hostNetwork": True,
+        "priorityClassName": "system-node-critical",
+        "containers": [
+            {
+                "name": "kube-apiserver",
+                "image": "registry.k8s.io/kube-apiserver:any",
+                "command": ["kube-apiserver", "--advertise-address=10.2.0.12"],
+                "volumeMounts": [{"name": "k8s-certs", "mountPath": "/etc/kubernetes/pki"}],
+            }
+        ],
+        "volumes": [{"name": "k8s-certs", "hostPath": {"path": "/etc/kubernetes/pki"}}],
+    },
+}
+"""As much of kubeadm's static pod as the patch meets."""
+
+
+def patch(directory: Path, manifest: Manifest, *patches: Path) -> Manifest:
+    """A manifest with patches, as a kustomization of somebody's own makes it."""
+    for each in patches:
+        (directory / each.name).write_text(each.read_text())
+    (directory / "manifest.yaml").write_text(yaml.safe_dump(manifest))
     kustomization = {
-        "resources": ["cloudcore.yaml"],
-        "patches": [{"path": "sidecar.yaml"}],
+        "resources": ["manifest.yaml"],
+        "patches": [{"path": each.name} for each in patches],
         "images": [{"name": "cloudstream", "newName": "registry.example/cs", "newTag": "1"}],
     }
-    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
-    (deployment,) = kustomize(tmp_path)
-    return deployment
+    (directory / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    (patched,) = kustomize(directory)
+    return patched
+
+
+@pytest.fixture
+def patched(tmp_path: Path) -> Manifest:
+    """CloudCore's Deployment with the sidecar."""
+    return patch(tmp_path, CLOUDCORE, SIDECAR)
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -70,6 +98,20 @@ def test_the_base_is_valid(release: str) -> None:
 @pytest.mark.parametrize("release", RELEASES)
 def test_cloudcore_with_the_sidecar_is_valid(patched: Manifest, release: str) -> None:
     kubernetes_validate.validate(patched, release, strict=True)
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_what_an_egress_selector_adds_is_valid(tmp_path: Path, release: str) -> None:
+    sidecar = patch(tmp_path, CLOUDCORE, SIDECAR, EGRESS / "cloudcore-socket.yaml")
+    kubernetes_validate.validate(sidecar, release, strict=True)
+    mounts = sidecar["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
+    names = {"cloudstream", "cloudstream-tmp", "cloudstream-egress"}
+    assert {each["name"] for each in mounts} == names
+    api_server = patch(tmp_path, API_SERVER, EGRESS / "kube-apiserver-mounts.yaml")
+    kubernetes_validate.validate(api_server, release, strict=True)
+    (container,) = api_server["spec"]["containers"]
+    assert container["command"] == API_SERVER["spec"]["containers"][0]["command"]
+    assert len(container["volumeMounts"]) == len(api_server["spec"]["volumes"]) == 3
 
 
 def test_a_field_that_no_api_knows_is_found(patched: Manifest) -> None:

@@ -1,11 +1,13 @@
 """docker-compose.yml: no engine is needed to see that its parts fit together."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from compose_spec import PyCompose
 
 import cloudstream.config
 import edgestream.config
@@ -18,6 +20,33 @@ def compose() -> dict[str, Any]:
     defaults = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
     parsed: dict[str, Any] = yaml.safe_load(defaults)
     return parsed
+
+
+def test_it_is_what_the_compose_specification_allows(compose: dict[str, Any]) -> None:
+    parsed = PyCompose.from_json(json.dumps(compose))
+    assert {*parsed.service_names()} == {"certs", "cloud", "edge"}
+    named = {
+        volume.partition(":")[0]
+        for service in compose["services"].values()
+        for volume in service.get("volumes", ())
+        if not volume.startswith("/")
+    }
+    assert named == {*compose["volumes"]}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"restrat": "always"},
+        {"restart": "sometimes"},
+        {"ports": ["stream:10003"]},
+        {"depends_on": {"certs": {"condition": "done"}}},
+    ],
+)
+def test_what_it_does_not_allow_is_found(compose: dict[str, Any], change: Any) -> None:
+    compose["services"]["cloud"] |= change
+    with pytest.raises(ValueError):
+        PyCompose.from_json(json.dumps(compose))
 
 
 def test_services_get_the_configurations_that_are_there(compose: dict[str, Any]) -> None:
