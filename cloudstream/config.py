@@ -83,6 +83,13 @@ class EgressSettings(Section):
         return tuple(map(ip_network, self.relay_to))
 
 
+class ReplicaSettings(Section):
+    """How a request gets to the replica that holds its node."""
+
+    forward: Flag = True
+    addresses: tuple[ListenAddress, ...] = ()
+
+
 class CloudDeadlines(Section):
     """How long the cloud waits, in seconds."""
 
@@ -123,6 +130,7 @@ class CloudSettings(Section):
     lookup: LookupSettings = LookupSettings()
     kubernetes: KubernetesSettings = KubernetesSettings()
     egress: EgressSettings = EgressSettings()
+    replicas: ReplicaSettings = ReplicaSettings()
     deadlines: CloudDeadlines = CloudDeadlines()
     limits: CloudLimits = CloudLimits()
 
@@ -278,6 +286,9 @@ cloudstream:
     socket: ""       # path of a unix socket to listen at; "" = none
     address: ""      # host:port to listen at, with the stream port's certificate; "" = none
     relayTo: []      # networks to which other connections are relayed, such as 10.96.0.0/12
+  replicas:
+    forward: true   # pass requests for nodes that another replica holds on to it
+    addresses: []   # host:streamPort of the others; [] = those in the ConfigMap kubeedge/tunnelport
   deadlines:              # seconds
     handshake: 10         # TLS, and the edge's registration
     requestHead: 30       # from the connection to the end of the request's head

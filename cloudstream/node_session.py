@@ -39,6 +39,8 @@ class NodeSession:
         self.internal_ip = ""
         self.attached_at = 0.0
         """Monotonic time at which the present tunnel began to carry the session."""
+        self.is_draining = False
+        """Whether the edge has been asked to dial another cloud service."""
         self._resume_timeout = resume_timeout
         self._ended = ended
         self._tunnel: TunnelHandle | None = None

@@ -11,6 +11,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._nodes: dict[str, NodeSession] = {}
+        self._released: set[NodeSession] = set()
         self._awaited: dict[str, set[asyncio.Future[NodeSession]]] = {}
 
     def __len__(self) -> int:
@@ -28,12 +29,23 @@ class Registry:
 
     def remove(self, node: NodeSession) -> None:
         """Take a session out, if it is still the node's current one."""
+        self._released.discard(node)
         if self._nodes.get(node.name) is node:
             del self._nodes[node.name]
 
+    def release(self, node: NodeSession) -> None:
+        """The node has gone elsewhere: what runs in the session goes on, and nothing new begins."""
+        if self._nodes.get(node.name) is node:
+            del self._nodes[node.name]
+            self._released.add(node)
+
     def nodes(self) -> list[NodeSession]:
-        """All live sessions."""
+        """The sessions that take requests."""
         return list(self._nodes.values())
+
+    def released(self) -> list[NodeSession]:
+        """The sessions whose nodes have gone elsewhere, and which still live."""
+        return list(self._released)
 
     def find(self, name: str) -> NodeSession | None:
         """The node's session, or None."""

@@ -7,10 +7,10 @@ from typing import Protocol
 
 from cloudstream.answers import MAX_BODY, needs_reshaping, reshaped
 from cloudstream.kubelet_path import Subject
+from cloudstream.places import ChannelOpener
 from cloudstream.session_end import SessionEnd, session_end_of
 from streamkit.errors import ChannelReset, IncompleteAnswer, OpenTimeout, StreamError
 from streamkit.session.channel import Channel
-from streamkit.session.session import CloudSession
 from streamkit.wire.exchange import RequestHead, ResponseHead
 
 log = logging.getLogger(__name__)
@@ -80,20 +80,22 @@ class Relay:
         """Whether a 404 that has to be reshaped waits for ``deliver`` or for another ``open``."""
         self.is_answered = False
         """Whether the client has been sent anything."""
+        self.is_for_replica = False
+        """Whether the client is another replica, which itself gives the answer its shape."""
 
     @property
     def is_raw(self) -> bool:
         """Whether bytes are relayed, since a 101."""
         return self._stage is _Stage.RAW
 
-    async def open(self, session: CloudSession, request: RequestHead, *, deadline: float) -> None:
+    async def open(self, session: ChannelOpener, request: RequestHead, *, deadline: float) -> None:
         """Open the channel and wait for the edge's head; the caller must call ``close``.
 
         Raises the StreamError that broke it off, OpenTimeout among them. ``is_answered`` tells
         whether the client has got part of an answer by then, which has been aborted. A relay that
-        has kept a 404 may be opened again, towards another edge.
+        has kept a 404, or has not been answered, may be opened again, towards another edge.
         """
-        if self._error_head:
+        if self._channel:
             self._begin_again()
         self._channel = session.open(request, self)
         try:
@@ -140,7 +142,7 @@ class Relay:
             self.is_answered = True
             self._session_end = session_end_of(self._request, head, self._subject)
             self._client.switch_protocols(head)
-        elif needs_reshaping(head, self._subject):
+        elif not self.is_for_replica and needs_reshaping(head, self._subject):
             self._stage = _Stage.ERROR_BODY
             self._error_head = head
         else:
@@ -178,7 +180,8 @@ class Relay:
         self._finish(None)
 
     def reset_received(self, error: StreamError) -> None:
-        if self._stage is _Stage.BODY and self._subject.is_logs:
+        is_log = self._subject.is_logs and not self.is_for_replica
+        if self._stage is _Stage.BODY and is_log:
             # kubectl exits 0, silently, when a log breaks off: the last line must say it.
             self._client.send_body(f"\n{error} [{error.code}]\n".encode())
         if self._stage is _Stage.RAW and self._session_end:

@@ -8,8 +8,9 @@ from cloudstream.addresses import unmapped_address
 from cloudstream.kube.pods import PodDirectory
 from cloudstream.kubelet_path import Subject
 from cloudstream.node_session import NodeSession
+from cloudstream.places import Places
 from cloudstream.registry import Registry
-from streamkit.errors import LookupFailed, NodeNotConnected, NodeUnknown
+from streamkit.errors import LookupFailed, NodeUnknown
 from streamkit.wire.exchange import RequestHead, header_values
 from streamkit.wire.pod_facts import PodFacts
 
@@ -23,27 +24,28 @@ _SOCKADDR_IN, _SOCKADDR_IN6 = 16, 28
 class Router:
     """Finds the node of a request: by its pod, by the proxied node's name, by what was dialled."""
 
-    def __init__(self, registry: Registry, pods: PodDirectory | None, *, reconnect: float) -> None:
+    def __init__(self, registry: Registry, pods: PodDirectory | None, places: Places) -> None:
         self._registry = registry
-        self._reconnect = reconnect
         self._pods = pods
+        self._places = places
 
-    async def find(self, request: RequestHead, subject: Subject, dialled: str) -> NodeSession:
-        """The connected node that shall answer.
+    async def find(self, request: RequestHead, subject: Subject, dialled: str) -> str:
+        """The name of the node that shall answer, whether or not it is connected.
 
-        ``dialled`` is the address that the caller connected to, before any redirection. Raises
-        PodNotFound, PodNotScheduled, LookupFailed, NodeNotConnected or NodeUnknown.
+        A node that the API server's proxy names is the one that its user may use, whatever pod the
+        path is about. ``dialled`` is the address that the caller connected to, before any
+        redirection. Raises PodNotFound, PodNotScheduled, LookupFailed or NodeUnknown.
         """
+        if subject.node_name:
+            return subject.node_name
         lookup_error: LookupFailed | None = None
         if subject.pod_name and self._pods:
             try:
                 return await self._by_pod(self._pods, subject)
             except LookupFailed as error:
                 lookup_error = error
-        if subject.node_name:
-            return await self._registry.awaited(subject.node_name, within=self._reconnect)
         if node := self._by_address(request, dialled):
-            return node
+            return node.name
         if lookup_error:
             raise lookup_error
         raise NodeUnknown(
@@ -51,15 +53,14 @@ class Router:
             hint="check the node's internal IP, and that its edge agent is connected",
         )
 
-    def facts_for(self, node: NodeSession, subject: Subject, *, since: float) -> PodFacts | None:
-        """What there is to tell the node about the request's pod.
+    def facts_for(self, node_name: str, subject: Subject, *, since: float) -> PodFacts | None:
+        """What there is to tell the node about the request's pod; None where nothing is known.
 
         They are current if they are known to be, or were asked for ``since`` that monotonic time.
-        None where nothing is known, or where the session has no way to tell it.
         """
-        if not (self._pods and subject.pod_name and node.session.carries_pod_facts):
+        if not (self._pods and subject.pod_name):
             return None
-        return self._pods.facts_of(subject.namespace, subject.pod_name, node.name, since=since)
+        return self._pods.facts_of(subject.namespace, subject.pod_name, node_name, since=since)
 
     def can_ask_again(self, subject: Subject) -> bool:
         """Whether ``find_again`` may know better, should the node that was found not know the pod.
@@ -68,13 +69,12 @@ class Router:
         """
         return bool(subject.pod_name and self._pods)
 
-    async def find_again(
-        self, subject: Subject, refused: NodeSession, told: PodFacts | None
-    ) -> NodeSession | None:
+    async def find_again(self, subject: Subject, refused: str, *, may_learn: bool) -> str | None:
         """The pod's node as the API has it now; None where nothing new is to be had.
 
-        The one that refused may be asked again if it was ``told`` no current facts, and can be now.
-        Raises as ``find`` does, but for LookupFailed: then nobody knows better.
+        The node that refused ``may_learn`` more of the pod: then it may be asked again. What the
+        API server's proxy has named stays the node. Raises as ``find`` does, but for LookupFailed:
+        then nobody knows better.
         """
         if not self._pods:
             return None
@@ -83,20 +83,17 @@ class Router:
             node_name = await self._pods.node_of(subject.namespace, subject.pod_name)
         except LookupFailed:
             return None
-        if node_name == refused.name:
-            may_learn = refused.session.carries_pod_facts and not (told and told.is_current)
+        if node_name == refused:
             return refused if may_learn else None
-        return await self._registry.awaited(node_name, within=self._reconnect)
+        return None if subject.node_name else node_name
 
-    async def _by_pod(self, pods: PodDirectory, subject: Subject) -> NodeSession:
+    async def _by_pod(self, pods: PodDirectory, subject: Subject) -> str:
         node_name = await pods.node_of(subject.namespace, subject.pod_name)
-        try:
-            return self._registry.by_name(node_name)
-        except NodeNotConnected:
-            # The pod may have moved since it was looked up.
-            pods.doubt(subject.namespace, subject.pod_name)
-            node_name = await pods.node_of(subject.namespace, subject.pod_name)
-            return await self._registry.awaited(node_name, within=self._reconnect)
+        if self._places.is_known(node_name):
+            return node_name
+        # The pod may have moved since it was looked up.
+        pods.doubt(subject.namespace, subject.pod_name)
+        return await pods.node_of(subject.namespace, subject.pod_name)
 
     def _by_address(self, request: RequestHead, dialled: str) -> NodeSession | None:
         if node := self._registry.by_address(dialled) or self._registry.find(dialled):

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterator
 
 from prometheus_client.metrics_core import Metric
@@ -19,11 +20,17 @@ from cloudstream.kube.pods import PodDirectory
 from cloudstream.kube.review import Reviewer
 from cloudstream.kube.tunnel_port import TunnelPort, default_address
 from cloudstream.registry import Registry
-from cloudstream.router import Router
+from cloudstream.replicas.exchange import ReplicaDialler
+from cloudstream.replicas.replicas import Replicas
 from cloudstream.stream_server import StreamServer
 from cloudstream.tunnel_server import TunnelServer
 from streamkit.errors import StreamError
-from streamkit.pki.contexts import stream_server_context, tunnel_server_context
+from streamkit.pki.contexts import (
+    own_identity,
+    replica_client_context,
+    stream_server_context,
+    tunnel_server_context,
+)
 from streamkit.pki.files import TlsFiles
 from streamkit.service.admin import AdminServer
 from streamkit.service.certificates import Certificates, TlsEnd
@@ -37,6 +44,11 @@ log = logging.getLogger(__name__)
 
 Upkeep = Callable[[], Awaitable[None]]
 
+_LOOK = 0.1
+"""Seconds between two looks at how far a drain has come."""
+_LINGER = 1.0
+"""Seconds for which API servers may still come here after a node has gone elsewhere: they hear of
+its port a moment later."""
 _UPKEEP_PAUSE = 30.0
 """Seconds between a failure of work beside the serving and its next attempt."""
 
@@ -66,9 +78,14 @@ class CloudService:
         if self._api and settings.api_clients.bearer_tokens:
             self._reviewer = Reviewer(self._api)
         callers = Callers(settings.api_clients, self._reviewer)
+        self._agreed: TunnelPort | None = None
+        self._publisher: KubeletPortPublisher | None = None
+        self._replicas = self._make_replicas(config) if settings.replicas.forward else None
         self._streams = StreamServer(
             callers,
-            Router(self.registry, self._pods, reconnect=deadlines.reconnect),
+            self.registry,
+            self._pods,
+            self._replicas,
             deadlines,
             settings.limits,
         )
@@ -116,7 +133,11 @@ class CloudService:
                 "stream port",
                 {"stream": stream.cert, "api-client-ca": config.api_client_ca},
                 stream.key,
-                lambda: stream_server_context(stream, config.api_client_ca),
+                lambda: stream_server_context(
+                    stream,
+                    config.api_client_ca,
+                    trusts_itself=config.settings.replicas.forward,
+                ),
                 lambda context: self.stream_listener.use(context),
             ),
             TlsEnd(
@@ -165,13 +186,36 @@ class CloudService:
                 edge_addresses=lambda: {node.internal_ip for node in self.registry.nodes()},
                 left_overs=LeftOvers(api, stream_port=config.stream_port),
             )
+            self._agreed = agreed
             self._add_duty("tunnel port", agreed.run, agreed.status)
         if settings.publish_kubelet_port:
             yield_after = config.settings.deadlines.heartbeat_timeout
             publisher = KubeletPortPublisher(
                 api, self.registry, self._port, yield_after=yield_after
             )
+            self._publisher = publisher
             self._add_duty("kubelet port", publisher.run, publisher.status)
+
+    def _make_replicas(self, config: CloudConfig) -> Replicas:
+        files = config.stream_tls
+        is_shared = files.ca == config.api_client_ca
+        (context,) = self._certificates.keep(
+            TlsEnd(
+                "connections to replicas",
+                {"stream": files.cert, "api-client-ca" if is_shared else "stream-ca": files.ca},
+                files.key,
+                lambda: replica_client_context(files),
+                lambda context: dialler.use(context),
+            )
+        )
+        dialler = ReplicaDialler(context, own_identity(files))
+        return Replicas(
+            dialler,
+            static=[split_address(each) for each in config.settings.replicas.addresses],
+            stream_port=config.stream_port,
+            record=lambda: self._agreed.others if self._agreed else {},
+            published=lambda name: self._publisher.published(name) if self._publisher else None,
+        )
 
     def _add_duty(self, name: str, run: Upkeep, status: Callable[[], DutyStatus]) -> None:
         self._upkeep[name] = run
@@ -217,10 +261,8 @@ class CloudService:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._streams.run(), name="stream server")
-                listeners = (
-                    group.create_task(self.stream_listener.serve(), name="stream listener"),
-                    group.create_task(self.tunnel_listener.serve(), name="tunnel listener"),
-                )
+                streams = group.create_task(self.stream_listener.serve(), name="stream listener")
+                tunnels = group.create_task(self.tunnel_listener.serve(), name="tunnel listener")
                 if self.egress:
                     group.create_task(self.egress.run(), name="egress")
                 group.create_task(self.admin.serve(), name="admin")
@@ -234,17 +276,37 @@ class CloudService:
                     await asyncio.get_running_loop().create_future()
                 finally:
                     notifier.stopping("finishing what ends by itself")
-                    for listener in listeners:
-                        listener.cancel()
+                    tunnels.cancel()
+                    end = time.monotonic() + self._drain_deadline
+                    names = [node.name for node in self.registry.nodes()]
                     self._tunnels.drain()
-                    await self._streams.finish(within=self._drain_deadline)
+                    if self._replicas and self._replicas.addresses():
+                        await self._move(names, until=end)
+                    streams.cancel()
+                    await self._streams.finish(within=max(0.0, end - time.monotonic()))
                     # First the sessions, then the connections: so callers still hear why.
                     self._tunnels.close()
                     await self._streams.drain(within=self._close_deadline)
         finally:
-            for each in (self._pods, self._reviewer, self._api):
+            for each in (self._replicas, self._pods, self._reviewer, self._api):
                 if each:
                     await each.close()
+
+    async def _move(self, names: list[str], *, until: float) -> None:
+        """Serve on while our edges go to other replicas, and API servers learn where they are."""
+        log.info("%d nodes are asked to dial another replica", len(names))
+        self._streams.leave_soon()
+        lingers_until = 0.0
+        while time.monotonic() < until:
+            leads_here = self._publisher and self._publisher.is_leading_here(names)
+            if self._tunnels.has_edges_to_move or leads_here:
+                lingers_until = 0.0
+            elif not lingers_until:
+                lingers_until = time.monotonic() + _LINGER
+            elif time.monotonic() > lingers_until:
+                break
+            await asyncio.sleep(_LOOK)
+        self._streams.leave()
 
 
 async def _keep_up(name: str, work: Upkeep) -> None:

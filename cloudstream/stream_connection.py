@@ -18,11 +18,18 @@ from cloudstream.config import CloudDeadlines
 from cloudstream.frames import ClientClose
 from cloudstream.kubelet_path import Subject, subject_of
 from cloudstream.relay import Relay
+from cloudstream.replicas.messages import NOT_HERE_HEADER, NodeNotHere
 from cloudstream.router import dialled_address
 from streamkit.errors import BadRequest, LocalProtocolError, StreamError
 from streamkit.http.answer import LAST_CHUNK, encode_chunk, encode_head, text_headers
 from streamkit.http.headers import end_to_end
-from streamkit.wire.exchange import Headers, RequestHead, ResponseHead, header_values
+from streamkit.wire.exchange import (
+    Headers,
+    RequestHead,
+    ResponseHead,
+    header_values,
+    without_headers,
+)
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +141,10 @@ class StreamConnection(asyncio.Protocol):
 
     # -- what the service asks of it -----------------------------------------------------------
 
+    def leave_soon(self) -> None:
+        """End the connection with the next answer."""
+        self._is_leaving = True
+
     def leave(self) -> None:
         """End the connection as soon as what is in flight has been answered. Idempotent."""
         self._is_leaving = True
@@ -192,7 +203,9 @@ class StreamConnection(asyncio.Protocol):
                 "%s %s from %s: %s [%s]", request.method, request.path, self.peer, error, code
             )
             if not relay.is_answered:
-                self._send_answer(*error_answer(error, subject))
+                is_elsewhere = isinstance(error, NodeNotHere)
+                more = ((NOT_HERE_HEADER, "true"),) if is_elsewhere else ()
+                self._send_answer(*error_answer(error, subject), more)
         except Exception as error:
             log.exception("%s %s: internal error", request.method, request.path)
             if not relay.is_answered:
@@ -228,9 +241,9 @@ class StreamConnection(asyncio.Protocol):
             self.send_end()
         self.finish()
 
-    def _send_answer(self, head: ResponseHead, body: bytes) -> None:
+    def _send_answer(self, head: ResponseHead, body: bytes, more: Headers = ()) -> None:
         if not self._is_closing:
-            self.send_head(head)
+            self._send_head(head, more)
             self.send_body(body)
             self.send_end()
 
@@ -245,7 +258,10 @@ class StreamConnection(asyncio.Protocol):
         self._send_head(head, ())
 
     def _send_head(self, head: ResponseHead, more: Headers) -> None:
-        headers = end_to_end(head.headers) + more
+        # An edge does not speak for a replica.
+        headers = without_headers(end_to_end(head.headers), (NOT_HERE_HEADER.lower(),)) + more
+        if self._is_leaving:
+            headers += (("Connection", "close"),)
         if not header_values(headers, "date"):
             headers += (("Date", formatdate(usegmt=True)),)
         response = h11.Response(

@@ -10,15 +10,26 @@ from urllib.parse import parse_qs
 
 from cloudstream.callers import ANY_NODE, Callers
 from cloudstream.config import CloudDeadlines, CloudLimits
+from cloudstream.kube.pods import PodDirectory
 from cloudstream.kube.review import User
 from cloudstream.kubelet_path import Subject
-from cloudstream.node_session import NodeSession
+from cloudstream.places import Places
+from cloudstream.registry import Registry
 from cloudstream.relay import Relay
+from cloudstream.replicas.messages import NODE_HEADER, NodeNotHere
+from cloudstream.replicas.replicas import Replicas
 from cloudstream.router import Router
 from cloudstream.stream_connection import StreamConnection
-from streamkit.errors import Draining, LocalProtocolError, RouteError, TooManyRequests
+from streamkit.errors import (
+    Draining,
+    LocalProtocolError,
+    NodeNotConnected,
+    ReplicaUnreachable,
+    RouteError,
+    TooManyRequests,
+)
 from streamkit.service.tally import RequestTally, short_durations
-from streamkit.wire.exchange import RequestHead, without_headers
+from streamkit.wire.exchange import RequestHead, header_values, without_headers
 from streamkit.wire.pod_facts import PodFacts, with_facts
 
 log = logging.getLogger(__name__)
@@ -28,13 +39,22 @@ class StreamServer:
     """Answers every request of every connection. ``run`` owns the tasks of all of them."""
 
     def __init__(
-        self, callers: Callers, router: Router, deadlines: CloudDeadlines, limits: CloudLimits
+        self,
+        callers: Callers,
+        registry: Registry,
+        pods: PodDirectory | None,
+        replicas: Replicas | None,
+        deadlines: CloudDeadlines,
+        limits: CloudLimits,
     ) -> None:
         self.tally = RequestTally()
         self.opening = short_durations()
         """How long requests waited for their edge's answer, or for a refusal."""
         self._callers = callers
-        self._router = router
+        self._registry = registry
+        self._replicas = replicas
+        self._places = Places(registry, replicas, reconnect=deadlines.reconnect)
+        self._router = Router(registry, pods, self._places)
         self._deadlines = deadlines
         self._limits = limits
         self._group: asyncio.TaskGroup | None = None
@@ -42,6 +62,7 @@ class StreamServer:
         self._opening = 0
         self._finite: set[asyncio.Task[None] | None] = set()
         self._is_draining = False
+        self._is_leaving = False
 
     async def run(self) -> None:
         """Hold the requests' tasks until cancelled; then end every connection."""
@@ -56,7 +77,18 @@ class StreamServer:
     @property
     def is_draining(self) -> bool:
         """Whether new requests are refused."""
-        return self._is_draining
+        return self._is_draining or self._is_leaving
+
+    def leave_soon(self) -> None:
+        """Answer all that comes, and let no connection outlive its next answer."""
+        self._is_leaving = True
+        for connection in self._connections:
+            connection.leave_soon()
+
+    def leave(self) -> None:
+        """End each connection as soon as what is in flight on it has been answered."""
+        for connection in tuple(self._connections):
+            connection.leave()
 
     async def finish(self, *, within: float) -> None:
         """Refuse new requests, and wait for those that end by themselves.
@@ -73,8 +105,7 @@ class StreamServer:
 
         Takes ``within`` seconds at most; what is left then is for ``run`` to end.
         """
-        for connection in tuple(self._connections):
-            connection.leave()
+        self.leave()
         if lost := [connection.lost for connection in self._connections]:
             await asyncio.wait(lost, timeout=within)
 
@@ -84,7 +115,7 @@ class StreamServer:
         ``dialled`` is the host that was asked for and ``peer`` the caller's name, where the socket
         can't tell.
         """
-        return StreamConnection(
+        connection = StreamConnection(
             self._serve,
             self._spawn,
             self._connections,
@@ -93,6 +124,9 @@ class StreamServer:
             dialled=dialled,
             peer=peer,
         )
+        if self._is_leaving:
+            connection.leave_soon()
+        return connection
 
     async def _serve(
         self, connection: StreamConnection, request: RequestHead, subject: Subject, relay: Relay
@@ -106,16 +140,39 @@ class StreamServer:
     async def _serve_counted(
         self, connection: StreamConnection, request: RequestHead, subject: Subject, relay: Relay
     ) -> None:
-        user = await self._callers.check(connection.peercert, request)
-        if self._is_draining:
-            raise Draining("the cloud service is stopping")
         task = asyncio.current_task()
+        node_name = self._passed_on(connection, request)
+        user = None if node_name else await self._callers.check(connection.peercert, request)
+        if self._is_draining and not node_name:
+            raise Draining("the cloud service is stopping")
         if _is_finite(request):
             self._finite.add(task)
+        request = without_secrets(request)
         try:
-            await self._serve_admitted(connection, user, without_secrets(request), subject, relay)
+            if node_name:
+                await self._serve_replica(node_name, request, relay)
+            else:
+                await self._serve_admitted(connection, user, request, subject, relay)
         finally:
             self._finite.discard(task)
+
+    def _passed_on(self, connection: StreamConnection, request: RequestHead) -> str:
+        """The node that another replica has found for a caller it has checked; else empty."""
+        if self._replicas and self._replicas.is_replica(connection.peercert):
+            return next(iter(header_values(request.headers, NODE_HEADER.lower())), "")
+        return ""
+
+    async def _serve_replica(self, node_name: str, request: RequestHead, relay: Relay) -> None:
+        """Answer another replica: from a session of ours or not at all, so that nothing circles."""
+        relay.is_for_replica = True
+        node = self._registry.find(node_name)
+        if node is None or self._is_draining:
+            raise NodeNotHere(f'edge node "{node_name}" is not connected to this replica')
+        with self._opens():
+            if not node.session.carries_pod_facts:
+                request = with_facts(request, None)
+            await relay.open(node.session, request, deadline=self._deadlines.open)
+        await relay.finished()
 
     async def _serve_admitted(
         self,
@@ -127,19 +184,33 @@ class StreamServer:
     ) -> None:
         began = time.monotonic()
         with self._opens():
-            node = await self._find(connection, user, request, subject)
+            node_name = await self._find(connection, user, request, subject)
             relay.keeps_not_found = self._router.can_ask_again(subject)
-            facts = self._router.facts_for(node, subject, since=began)
-            await self._open(node, request, facts, relay)
+            facts = self._router.facts_for(node_name, subject, since=began)
+            takes_facts = await self._open(node_name, request, facts, relay)
         await relay.finished()
         if relay.has_kept:
-            await self._serve_again(node, facts, user, request, subject, relay)
+            may_learn = takes_facts and not (facts and facts.is_current)
+            await self._serve_again(node_name, may_learn, user, request, subject, relay)
 
     async def _open(
-        self, node: NodeSession, request: RequestHead, facts: PodFacts | None, relay: Relay
-    ) -> None:
-        told = with_facts(request, facts)
-        await relay.open(node.session, told, deadline=self._deadlines.open)
+        self, node_name: str, request: RequestHead, facts: PodFacts | None, relay: Relay
+    ) -> bool:
+        """Open the relay at whoever holds the node; whether the facts could go there.
+
+        Raises NodeNotConnected, and what the relay raises where the node was met.
+        """
+        async with contextlib.aclosing(self._places.of(node_name)) as places:
+            async for place in places:
+                takes_facts = place.carries_pod_facts
+                told = with_facts(request, facts if takes_facts else None)
+                try:
+                    await relay.open(place, told, deadline=self._deadlines.open)
+                except (NodeNotHere, ReplicaUnreachable) as error:
+                    log.debug('node "%s" is looked for elsewhere: %s', node_name, error)
+                else:
+                    return takes_facts
+        raise NodeNotConnected(f'edge node "{node_name}" is not connected')
 
     async def _find(
         self,
@@ -147,22 +218,22 @@ class StreamServer:
         user: User | None,
         request: RequestHead,
         subject: Subject,
-    ) -> NodeSession:
+    ) -> str:
         """The node, on which a token's user may do this. Others do not even learn who is there."""
         try:
-            node = await self._router.find(request, subject, connection.dialled)
+            node_name = await self._router.find(request, subject, connection.dialled)
         except RouteError:
             if user:
                 await self._callers.authorize(user, request, ANY_NODE)
             raise
         if user:
-            await self._callers.authorize(user, request, node.name)
-        return node
+            await self._callers.authorize(user, request, node_name)
+        return node_name
 
     async def _serve_again(
         self,
-        refused: NodeSession,
-        told: PodFacts | None,
+        refused: str,
+        may_learn: bool,
         user: User | None,
         request: RequestHead,
         subject: Subject,
@@ -170,16 +241,16 @@ class StreamServer:
     ) -> None:
         """The node did not know the pod: ask where it has moved to, or tell what has changed."""
         began = time.monotonic()
-        node = await self._router.find_again(subject, refused, told)
-        if node is None:
+        node_name = await self._router.find_again(subject, refused, may_learn=may_learn)
+        if node_name is None:
             relay.deliver()
             return
         relay.keeps_not_found = False
         with self._opens():
             if user:
-                await self._callers.authorize(user, request, node.name)
-            facts = self._router.facts_for(node, subject, since=began)
-            await self._open(node, request, facts, relay)
+                await self._callers.authorize(user, request, node_name)
+            facts = self._router.facts_for(node_name, subject, since=began)
+            await self._open(node_name, request, facts, relay)
         await relay.finished()
 
     @contextlib.contextmanager
@@ -206,7 +277,7 @@ class StreamServer:
 
 def without_secrets(request: RequestHead) -> RequestHead:
     """The request as an edge may see it: a caller's token is for the cloud alone."""
-    headers = without_headers(request.headers, ("authorization",))
+    headers = without_headers(request.headers, ("authorization", NODE_HEADER.lower()))
     return RequestHead(request.method, request.target, headers)
 
 

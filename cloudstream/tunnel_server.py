@@ -20,6 +20,7 @@ from cloudstream.tunnel_tally import TunnelTally
 from streamkit.errors import (
     BadKubeletPath,
     BadRequest,
+    Draining,
     NodeIdentityMismatch,
     NotAllowed,
     StreamError,
@@ -51,6 +52,7 @@ class TunnelServer:
         self.tally = TunnelTally()
         self._registry = registry
         self._limits = limits
+        self._is_draining = False
         self._resume_timeout = deadlines.resume_timeout
         self._v2_settings = V2Settings(resume_timeout=deadlines.resume_timeout)
         self._socket_limits = SocketLimits(
@@ -67,19 +69,35 @@ class TunnelServer:
         return tunnel_protocol(self._admit, self._socket_limits)
 
     def drain(self) -> None:
-        """Tell every edge of ours that the service is about to stop; what runs goes on."""
+        """Tell every edge of ours that the service is about to stop; what runs goes on.
+
+        Such an edge dials again at once, and its session is released when it has got through. Stock
+        edges can't be told.
+        """
+        self._is_draining = True
         for node in self._registry.nodes():
+            node.is_draining = True
             if isinstance(node.session, V2CloudSession):
                 node.session.drain("the cloud service is stopping")
 
+    @property
+    def has_edges_to_move(self) -> bool:
+        """Whether there are still edges that were told to dial again, and have not done so."""
+        return any(
+            isinstance(node.session, V2CloudSession) and not node.is_suspended
+            for node in self._registry.nodes()
+        )
+
     def close(self) -> None:
         """Tell every edge that the service shuts down, and end its session."""
-        for node in self._registry.nodes():
+        for node in (*self._registry.nodes(), *self._registry.released()):
             node.close(TunnelClosed("the cloud service shuts down"))
 
     def _admit(self, handshake: Handshake) -> Admission:
         if handshake.path.partition("?")[0].rstrip("/") != CONNECT_PATH:
             raise BadKubeletPath("404 page not found")
+        if self._is_draining:
+            raise Draining("the cloud service is stopping")
         _check_origin(handshake)
         name = _node_name(handshake)
         address = _node_address(handshake)
@@ -129,9 +147,11 @@ class TunnelServer:
             session = V2CloudSession(secrets.token_hex(16), self._v2_settings)
         else:
             session = V1CloudSession(buffer_limit=self._limits.channel_buffer_bytes)
-        return NodeSession(
+        node = NodeSession(
             name, session, resume_timeout=self._resume_timeout, ended=self._registry.remove
         )
+        session.drained = lambda _: self._registry.release(node)
+        return node
 
 
 def _node_address(handshake: Handshake) -> str:

@@ -1,15 +1,16 @@
 """Keeps a tunnel to the cloud: dials, serves, dials again."""
 
 import asyncio
+import contextlib
 import logging
 import random
 import ssl
 from collections import Counter
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from edgestream.config import Backoff
-from edgestream.tunnel import TunnelOptions, dial
+from edgestream.tunnel import DialledTunnel, TunnelOptions, dial
 from streamkit.errors import (
     HandshakeRejected,
     HeartbeatTimeout,
@@ -19,6 +20,7 @@ from streamkit.errors import (
     TunnelLost,
     TunnelReplaced,
 )
+from streamkit.service.tasks import spawn
 from streamkit.session.session import Session
 from streamkit.session.v2 import V2EdgeSession
 from streamkit.wire.v2_message import SUBPROTOCOL
@@ -85,6 +87,11 @@ class Connector:
         """Why there is no tunnel; empty while there is one."""
         self._session: Session | None = None
         self._expiry: asyncio.TimerHandle | None = None
+        self._leaving: dict[asyncio.Task[StreamError], Session] = {}
+        """Tunnels to clouds that drain, and what they carry to its end."""
+        self._drained = asyncio.Event()
+        """Whether the present tunnel's cloud drains."""
+        self._may_dial = asyncio.Event()
 
     def use(self, context: ssl.SSLContext) -> None:
         """Have the next tunnel dialled with another context."""
@@ -105,12 +112,18 @@ class Connector:
                 delay = self._delays.after(error)
                 why = f"{error} [{error.code}]" + (f" ({error.hint})" if error.hint else "")
                 log.warning("%s; attempt %d follows in %.1f s", why, attempt, delay)
-                await asyncio.sleep(delay)
+                await self._pause(delay)
         finally:
+            for task in self._leaving:
+                task.cancel()
+            await asyncio.gather(*self._leaving, return_exceptions=True)
             self._end_session(TunnelClosed("the edge agent shuts down"))
 
     async def _serve_once(self) -> tuple[StreamError, bool]:
-        """One tunnel from dial to end: why it ended, and whether it had been good."""
+        """One tunnel from dial to end: why it ended, and whether it had been good.
+
+        Where its cloud drains this is the end, though what the tunnel carries goes on.
+        """
         loop = asyncio.get_running_loop()
         kept = self._session
         token = kept.token if isinstance(kept, V2EdgeSession) else ""
@@ -119,6 +132,7 @@ class Connector:
         except StreamError as error:
             return error, False
         began = loop.time()
+        self._drained.clear()
         session = self._session_over(tunnel.subprotocol)
         how = "resumed" if session is kept else "new"
         self.connects["v2" if session.can_resume else "v1", how] += 1
@@ -129,12 +143,47 @@ class Connector:
             self._options.node_name,
             "v2" if session.can_resume else "v1",
         )
+        for older in self._leaving.values():
+            if isinstance(older, V2EdgeSession):
+                older.drain("this node has dialled again")
+        if ended := await self._carry(tunnel, session):
+            self._tunnel_ended(session, ended)
+            return ended, loop.time() - began > _PROVEN
+        self._session = None
+        return TunnelClosed("the cloud drains, this node dials again"), True
+
+    async def _carry(self, tunnel: DialledTunnel, session: Session) -> StreamError | None:
+        """Why the tunnel ended; None where its cloud drains and it is among the leaving ones."""
+        owner: set[asyncio.Task[Any]] = set()
+        carrying = spawn(_end_of(tunnel, session), name="tunnel", owner=owner)
+        drained = spawn(self._drained.wait(), name="drain", owner=owner)
         try:
-            await tunnel.run(session)
-        except StreamError as error:
-            self._tunnel_ended(session, error)
-            return error, loop.time() - began > _PROVEN
-        raise LocalProtocolError("a tunnel ends with a reason")
+            await asyncio.wait((carrying, drained), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            carrying.cancel()
+            await asyncio.wait((carrying,))
+            raise
+        finally:
+            drained.cancel()
+        if carrying.done():
+            return carrying.result()
+        self._leaving[carrying] = session
+        carrying.add_done_callback(self._left)
+        return None
+
+    def _left(self, carrying: "asyncio.Task[StreamError]") -> None:
+        """A cloud that drained has closed its tunnel: it may be back at once."""
+        session = self._leaving.pop(carrying)
+        stopped = TunnelClosed("the edge agent shuts down")
+        session.close(stopped if carrying.cancelled() else carrying.result())
+        self._delays.reset()
+        self._may_dial.set()
+
+    async def _pause(self, delay: float) -> None:
+        self._may_dial.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await self._may_dial.wait()
 
     def _session_over(self, subprotocol: str) -> Session:
         """The kept session where the cloud can take it up again, else a new one."""
@@ -147,9 +196,8 @@ class Connector:
         return self._session
 
     def _cloud_drains(self, sentence: str) -> None:
-        # The tunnel stays for what runs; its end must not be taken for a fault of the network.
         log.info("the cloud drains: %s", sentence)
-        self._delays.reset()
+        self._drained.set()
 
     def _tunnel_ended(self, session: Session, error: StreamError) -> None:
         # A cloud that keeps nothing, or that has not yet named the session, can't resume it.
@@ -171,3 +219,12 @@ class Connector:
         if self._expiry:
             self._expiry.cancel()
             self._expiry = None
+
+
+async def _end_of(tunnel: DialledTunnel, session: Session) -> StreamError:
+    """Carry the session until the tunnel ends: why it did."""
+    try:
+        await tunnel.run(session)
+    except StreamError as error:
+        return error
+    return LocalProtocolError("a tunnel ends with a reason")

@@ -150,6 +150,8 @@ def closed_error(code: int, reason: str) -> StreamError:
 def refused_error(server: str, status: int, body: bytes) -> StreamError:
     """What the cloud's answer to the handshake means, where it is no 101."""
     text = body[:200].decode(errors="replace").strip()
+    if status == 503:
+        return DialFailed(f"the cloud at {server} takes nobody for now: {text}")
     return HandshakeRejected(f"the cloud at {server} refused this node: {status} {text}")
 
 

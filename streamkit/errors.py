@@ -267,6 +267,14 @@ class Draining(RouteError):
     default_hint = "try again: another replica, or the restarted service, will answer"
 
 
+class ReplicaUnreachable(RouteError):
+    """Another replica of the cloud service, which may hold the node, can't be connected to."""
+
+    code = "KS4012"
+    http_status = 503
+    reason = "ServiceUnavailable"
+
+
 class EgressFailed(RouteError):
     """What an API server asked for by CONNECT can't be reached from here."""
 

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -19,6 +20,7 @@ from cloudstream.kube.duty import DutyStatus
 from cloudstream.kube.follow import Pauses, follow, metadata
 from cloudstream.node_session import NodeSession
 from cloudstream.registry import Registry
+from cloudstream.replicas.replicas import Published
 from streamkit.errors import LookupFailed
 from streamkit.service.logs import RepeatLimiter
 from streamkit.service.tasks import spawn
@@ -129,6 +131,16 @@ class KubeletPortPublisher:
             sentence = f"{len(self._claims)} nodes have the kubelet port {self._port.port}"
         return DutyStatus(len(pending), sentence)
 
+    def published(self, name: str) -> Published | None:
+        """The port that the Node had when it was last seen."""
+        seen = self._seen.get(name)
+        return Published(seen.port, seen.at) if seen else None
+
+    def is_leading_here(self, names: Collection[str]) -> bool:
+        """Whether any of those Nodes still publishes our port, as far as is seen."""
+        seen = (self._seen.get(name) for name in names)
+        return self._is_watching and any(each and each.port == self._port.port for each in seen)
+
     async def run(self) -> None:
         """Publish until cancelled."""
         try:
@@ -193,7 +205,9 @@ class KubeletPortPublisher:
     # -- what is to be done -------------------------------------------------------------------
 
     def _sweep(self, group: asyncio.TaskGroup) -> None:
-        live = {node.name: node for node in self._registry.nodes() if not node.is_suspended}
+        # A node that is asked to go elsewhere is another's to write.
+        nodes = (node for node in self._registry.nodes() if not node.is_draining)
+        live = {node.name: node for node in nodes if not node.is_suspended}
         for name in self._claims.keys() - live.keys():
             del self._claims[name]
         port = self._port.port

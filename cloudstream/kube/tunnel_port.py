@@ -9,7 +9,7 @@ import contextlib
 import logging
 import random
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 from cloudstream.kube.api import ApiRefused, JsonObject, KubeApi, api_path
 from cloudstream.kube.duty import DutyStatus
@@ -23,6 +23,7 @@ from cloudstream.kube.port_record import (
     PortRecord,
     edge_entries,
     format_record,
+    is_address,
     negotiate,
     parse_record,
     same_spelling,
@@ -67,7 +68,7 @@ class TunnelPort:
         self._edge_addresses = edge_addresses
         self._held: tuple[str, int] | None = None
         self._others: frozenset[str] = frozenset()
-        self._foreign: frozenset[int] = frozenset()
+        self._hosts: dict[int, str] = {}
         self._error = "it has not been agreed on yet"
         self._problems: tuple[str, ...] = ()
         self._woken = asyncio.Event()
@@ -80,7 +81,12 @@ class TunnelPort:
 
     def is_foreign(self, port: int) -> bool:
         """Whether another cloud service has this port."""
-        return port in self._foreign
+        return port in self._hosts
+
+    @property
+    def others(self) -> Mapping[int, str]:
+        """The addresses of other cloud services, by their port."""
+        return self._hosts
 
     def status(self) -> DutyStatus:
         """The port and the address it is recorded for, or why there is none."""
@@ -188,7 +194,11 @@ class TunnelPort:
         edges = edge_entries(record.without(address), self._edge_addresses())
         others = record.without(address).by_address
         self._others = frozenset(others) - {*edges}
-        self._foreign = frozenset(others[key] for key in others.keys() - set(edges)) - {port}
+        self._hosts = {
+            others[key]: same_spelling(key)
+            for key in sorted(self._others)
+            if others[key] != port and is_address(key)
+        }
         problems = found.problems
         if edges:
             problems += (

@@ -56,14 +56,14 @@ def authority_certificate(key: ec.EllipticCurvePrivateKey, *, days: int) -> x509
 
 def leaf_certificate(
     subject: x509.Name,
-    purpose: x509.ObjectIdentifier,
+    purposes: Sequence[x509.ObjectIdentifier],
     sans: Sequence[str],
     *,
     key: ec.EllipticCurvePrivateKey,
     authority: Pair,
     days: int,
 ) -> x509.Certificate:
-    """A certificate for one purpose (server or client). It does not outlive its issuer."""
+    """A certificate for server, client or both. It does not outlive its issuer."""
     now = datetime.now(UTC)
     issuer = authority.certificate
     builder = (
@@ -76,7 +76,7 @@ def leaf_certificate(
         .not_valid_after(min(now + timedelta(days=days), issuer.not_valid_after_utc))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(ca=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(_authority_identifier(authority), critical=False)
     )

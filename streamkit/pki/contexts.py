@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from streamkit.errors import CertError, CertInvalid
 from streamkit.pki.files import TlsFiles
@@ -39,15 +41,47 @@ class Identity:
     organizations: tuple[str, ...]
 
 
-def stream_server_context(files: TlsFiles, client_ca: Path) -> ssl.SSLContext:
+def stream_server_context(
+    files: TlsFiles, client_ca: Path, *, trusts_itself: bool = False
+) -> ssl.SSLContext:
     """What the stream port shows to API servers.
 
     A client certificate is optional, since a caller may bring a token instead, but one that does
-    not chain to ``client_ca`` fails the handshake. Raises CertMissing, CertInvalid.
+    not chain to ``client_ca`` fails the handshake. With ``trusts_itself`` a client may also show
+    the very certificate of this server. Raises CertMissing, CertInvalid.
     """
     context = _server_context(files, client_ca)
     context.verify_mode = ssl.CERT_OPTIONAL
+    if trusts_itself:
+        _trust_own(context, files)
     return context
+
+
+def replica_client_context(files: TlsFiles) -> ssl.SSLContext:
+    """What a replica calls another one's stream port with: its own stream certificate.
+
+    The other's has to be of the same CA, or the same one. No name is asked for, since replicas are
+    called by addresses that their certificates need not have: the caller of this compares
+    identities. Raises CertMissing, CertInvalid.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    _load(context, files, files.ca)
+    _trust_own(context, files)
+    return context
+
+
+def own_identity(files: TlsFiles) -> Identity:
+    """Whom the certificate of these files names. Raises CertMissing, CertInvalid."""
+    subject = read_certificates(files.cert)[0].subject
+    names = [str(each.value) for each in subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    organizations = subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+    return Identity(names[-1] if names else "", tuple(str(each.value) for each in organizations))
+
+
+def _trust_own(context: ssl.SSLContext, files: TlsFiles) -> None:
+    own = read_certificates(files.cert)[0]
+    context.load_verify_locations(cadata=own.public_bytes(Encoding.DER))
 
 
 def tunnel_server_context(files: TlsFiles) -> ssl.SSLContext:

@@ -48,7 +48,7 @@ class _Request:
     stem: str
     common_name: str
     organization: str
-    purpose: x509.ObjectIdentifier
+    purposes: tuple[x509.ObjectIdentifier, ...]
     sans: tuple[str, ...] = ()
 
     @property
@@ -81,10 +81,11 @@ def issue_all(
 
 
 def _requests(nodes: Iterable[str], sans: Iterable[str]) -> list[_Request]:
-    server, client = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
+    server, client = (ExtendedKeyUsageOID.SERVER_AUTH,), (ExtendedKeyUsageOID.CLIENT_AUTH,)
     names = tuple(dict.fromkeys((*LOCAL_SANS, *map(_checked_host, sans))))
     return [
-        _Request("stream", "cloudstream-stream", "cloudstream", server, names),
+        # Replicas call each other with it.
+        _Request("stream", "cloudstream-stream", "cloudstream", server + client, names),
         _Request("tunnel", "cloudstream-tunnel", "cloudstream", server, names),
         _Request(
             "apiserver-client", "kube-apiserver-kubelet-client", "kubeadm:cluster-admins", client
@@ -146,7 +147,7 @@ def _ensure(directory: Path, request: _Request, authority: Pair, days: int) -> l
             sans = tuple(dict.fromkeys((*sans, *alternative_names(existing.certificate))))
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = leaf_certificate(
-            request.subject, request.purpose, sans, key=key, authority=authority, days=days
+            request.subject, request.purposes, sans, key=key, authority=authority, days=days
         )
         _write_pair(paths, certificate, key)
     return [Issued(path, kept) for path in paths]
@@ -171,7 +172,15 @@ def _is_as_wanted(existing: Pair, request: _Request, authority: Pair) -> bool:
         certificate.subject == request.subject
         and certificate.not_valid_after_utc > datetime.now(UTC)
         and set(alternative_names(certificate)) >= set(request.sans)
+        and _purposes(certificate) >= set(request.purposes)
     )
+
+
+def _purposes(certificate: x509.Certificate) -> set[x509.ObjectIdentifier]:
+    try:
+        return set(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+    except x509.ExtensionNotFound:
+        return set()
 
 
 def _paths(directory: Path, stem: str) -> tuple[Path, Path]:

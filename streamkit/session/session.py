@@ -31,7 +31,7 @@ class Session(ABC):
         self.output_ready: Callable[[], None] = lambda: None
         """Set by the adapter: called when there may be something to send."""
         self.drained: Callable[[str], None] = lambda sentence: None
-        """Set by an edge: called when the cloud asks it to dial again."""
+        """Called when the peer drains: a cloud asks its edge to dial again, an edge has done so."""
 
     @property
     def is_greeted(self) -> bool:

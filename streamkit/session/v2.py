@@ -119,6 +119,11 @@ class V2Session(TableSession[M, V2Channel], Generic[M]):
         if self.mux.has_output:
             self.output_ready()
 
+    def drain(self, sentence: str) -> None:
+        """Ask an edge to dial again soon, or tell a cloud so; what runs goes on."""
+        self.mux.send_drain(sentence)
+        self.output_ready()
+
     def send_head(self, channel_id: int, head: ResponseHead) -> None:
         """Send an answer's head, where this side answers."""
         raise LocalProtocolError("the cloud sends no head")
@@ -173,11 +178,6 @@ class V2CloudSession(V2Session[V2Cloud], CloudSession):
         if not request.is_upgrade:
             channel.end()
         return channel
-
-    def drain(self, sentence: str) -> None:
-        """Ask the edge to dial again soon; what runs goes on."""
-        self.mux.send_drain(sentence)
-        self.output_ready()
 
 
 class V2EdgeSession(V2Session[V2Edge]):

@@ -28,6 +28,7 @@ from streamkit.wire.v2_message import (
     encode_reason,
     encode_reset,
     encode_window,
+    message,
 )
 from streamkit.wire.v2_stream import ReceiveStream, SendStream
 from streamkit.wire.v2_turns import Directions, Turns
@@ -88,6 +89,14 @@ class V2Mux(ABC):
     def limit_messages(self, size: int) -> None:
         """From now on one message carries no more data bytes than that."""
         self._turns.message_size = size
+
+    def send_drain(self, sentence: str) -> None:
+        """Tell the peer that this session will get no more channels; what runs goes on.
+
+        A cloud asks the edge to dial again soon; an edge says that it has.
+        """
+        if self.is_greeted:
+            self._turns.send(message(SESSION, V2Type.DRAIN, sentence.encode()))
 
     def next_message(self) -> bytes | None:
         """The next message to send, or None. Control first, then data round-robin."""

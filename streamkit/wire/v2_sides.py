@@ -8,7 +8,6 @@ from streamkit.wire.events import Event, Headed, Opened
 from streamkit.wire.exchange import RequestHead, ResponseHead
 from streamkit.wire.v2 import V2Mux, V2Settings
 from streamkit.wire.v2_message import (
-    SESSION,
     Hello,
     V2Type,
     decode_head,
@@ -16,7 +15,6 @@ from streamkit.wire.v2_message import (
     encode_head,
     encode_open,
     encode_reset,
-    message,
 )
 
 _FROM_EITHER = frozenset(
@@ -27,7 +25,7 @@ _FROM_EITHER = frozenset(
 class V2Cloud(V2Mux):
     """The cloud's side: names the session and opens channels."""
 
-    takes = _FROM_EITHER | {V2Type.HEAD}
+    takes = _FROM_EITHER | {V2Type.HEAD, V2Type.DRAIN}
 
     def __init__(self, session: str, settings: V2Settings, clock: Callable[[], float]) -> None:
         super().__init__(settings, clock)
@@ -45,11 +43,6 @@ class V2Cloud(V2Mux):
         channel.sending.open(opening)
         self._turns.release(channel)
         return channel_id
-
-    def send_drain(self, sentence: str) -> None:
-        """Ask the edge to dial again soon; what runs goes on."""
-        if self.is_greeted:
-            self._turns.send(message(SESSION, V2Type.DRAIN, sentence.encode()))
 
     def _greet(self, hello: Hello) -> list[Event]:
         if hello.session == self.session:

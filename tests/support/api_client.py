@@ -100,10 +100,13 @@ class ApiClient:
 
 @contextlib.asynccontextmanager
 async def api_client(
-    cloud: Cloud, stem: str | None = "apiserver-client"
+    cloud: Cloud,
+    stem: str | None = "apiserver-client",
+    *,
+    address: tuple[str, int] | None = None,
 ) -> AsyncIterator[ApiClient]:
-    """A connection for the length of the block."""
-    client = ApiClient(*await cloud.connect(stem))
+    """A connection for the length of the block, to the cloud's stream port or to that address."""
+    client = ApiClient(*await cloud.connect(stem, address))
     try:
         yield client
     finally:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,12 +43,13 @@ class Cloud:
         return context
 
     async def connect(
-        self, stem: str | None = "apiserver-client"
+        self, stem: str | None = "apiserver-client", address: tuple[str, int] | None = None
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A connection to the stream port, as an API server makes it."""
+        """A connection to the stream port, or to that address, as an API server makes it."""
+        host, port = address or ("127.0.0.1", self.stream_port)
         async with asyncio.timeout(10):
             return await asyncio.open_connection(
-                "127.0.0.1", self.stream_port, ssl=self.client_context(stem)
+                host, port, ssl=self.client_context(stem), server_hostname="localhost"
             )
 
 
@@ -64,14 +65,16 @@ async def running_cloud(
     kube_config: str = "",
     has_admin: bool = False,
     tunnel_port: int = 0,
+    stream_port: int = 0,
+    nodes: Sequence[str] = (NODE, "edge-2"),
 ) -> AsyncIterator[Cloud]:
     """Serve for the length of the block."""
-    issue_all(pki, nodes=(NODE, "edge-2"))
+    issue_all(pki, nodes=nodes)
     settings = settings or CloudSettings(bind_address="127.0.0.1")
     admin = {"admin_address": "127.0.0.1:0" if has_admin else ""}
     service = CloudService(
         CloudConfig(
-            stream_port=0,
+            stream_port=stream_port,
             tunnel_port=tunnel_port,
             stream_tls=tls_files(pki, "stream"),
             tunnel_tls=tls_files(pki, "tunnel"),

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from edgestream.config import Backoff
 from edgestream.connector import Connector
@@ -47,17 +47,19 @@ async def connected_edge(
     node: str = NODE,
     node_ip: str = "127.0.0.1",
     port: int = 0,
+    address: tuple[str, int] | None = None,
+    others: Sequence[Cloud] = (),
     resume_timeout: float = 30,
     heartbeat: float = 5,
     silence: float = 15,
     backoff: Backoff = HASTY,
 ) -> AsyncIterator[ScriptedKubelet]:
-    """An edge node that is connected when the block begins."""
+    """An edge node that is connected when the block begins, to the cloud or one of the others."""
     kubelet = ScriptedKubelet(serve)
     server = ChannelServer(kubelet, max_channels=1000)
     options = TunnelOptions(
-        server=f"127.0.0.1:{port or cloud.tunnel_port}",
-        server_name="",
+        server="{}:{}".format(*(address or ("127.0.0.1", port or cloud.tunnel_port))),
+        server_name="localhost" if address else "",
         node_name=node,
         node_ip=node_ip,
         handshake=10,
@@ -75,9 +77,12 @@ async def connected_edge(
         resume_timeout=resume_timeout,
     )
     kubelet.session = lambda: connector._session
-    tasks = [asyncio.create_task(server.run()), asyncio.create_task(connector.run())]
+    # In this order they are cancelled: an edge that goes hangs up before it ends its requests.
+    tasks = [asyncio.create_task(connector.run()), asyncio.create_task(server.run())]
     try:
-        await until(lambda: any(entry.name == node for entry in cloud.service.registry.nodes()))
+        clouds = (cloud, *others)
+        await until(lambda: any(each.service.registry.find(node) for each in clouds))
+        await until(lambda: bool((session := kubelet.session()) and session.is_greeted))
         yield kubelet
     finally:
         for task in tasks:

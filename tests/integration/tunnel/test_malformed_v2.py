@@ -97,7 +97,6 @@ FROM_EDGE = {
         sends(encode_open(9, RequestHead("GET", "/pods"))),
         "a message of type 17 has no place here",
     ),
-    "a drain": (sends(message(V2Type.DRAIN, b"x", 0)), "a message of type 23 has no place here"),
     "a second head": (sends(message(V2Type.HEAD, HEAD)), "a channel was opened twice"),
     "a head that would split the answer": (
         sends(message(V2Type.HEAD, b'{"status":200,"reason":"OK\\r\\nX: y"}', 77)),

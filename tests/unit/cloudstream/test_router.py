@@ -7,6 +7,7 @@ import pytest
 from cloudstream.kube.pods import PodDirectory
 from cloudstream.kubelet_path import subject_of
 from cloudstream.node_session import NodeSession
+from cloudstream.places import Places
 from cloudstream.registry import Registry
 from cloudstream.router import Router, dialled_address, host_without_port
 from streamkit.errors import (
@@ -17,9 +18,7 @@ from streamkit.errors import (
     PodNotScheduled,
     StreamError,
 )
-from streamkit.session.v2 import V2CloudSession
 from streamkit.wire.exchange import RequestHead
-from streamkit.wire.v2 import V2Settings
 from tests.support.kube import ScriptedKube, pods_on
 from tests.unit.cloudstream.nodes import connected
 
@@ -37,7 +36,7 @@ class Net:
         self.pods: dict[str, str | Exception] = {**(pods or {})}
         self.api = ScriptedKube(pods_on(self.pods))
         directory = PodDirectory(self.api, deadline=5) if pods is not None else None
-        self.router = Router(self.registry, directory, reconnect=0.01)
+        self.router = Router(self.registry, directory, Places(self.registry, None, reconnect=0.01))
 
     async def find(
         self, target: str, dialled: str = ELSEWHERE, *, host: str = "", forwarded: str = ""
@@ -46,7 +45,8 @@ class Net:
         headers += [("X-Forwarded-Uri", forwarded)] if forwarded else []
         request = RequestHead("GET", target, tuple(headers))
         async with asyncio.timeout(5):
-            return await self.router.find(request, subject_of(request), dialled)
+            name = await self.router.find(request, subject_of(request), dialled)
+        return self.registry.by_name(name)
 
 
 async def test_a_pod_is_served_by_its_node_whatever_was_dialled() -> None:
@@ -63,22 +63,21 @@ async def test_a_moved_pod_is_looked_up_again() -> None:
     assert await net.find("/exec/ns/web/app") is net.one
     subject = subject_of(RequestHead("GET", "/exec/ns/web/app"))
     assert net.router.can_ask_again(subject)
-    assert await net.router.find_again(subject, net.one, None) is None
+    assert await net.router.find_again(subject, "edge-1", may_learn=False) is None
     net.pods["ns/web"] = "edge-2"
-    assert await net.router.find_again(subject, net.one, None) is net.two
+    assert await net.router.find_again(subject, "edge-1", may_learn=False) == "edge-2"
     assert await net.find("/exec/ns/web/app") is net.two
     net.pods["ns/web"] = "edge-9"
-    with pytest.raises(NodeNotConnected, match="edge-9"):
-        await net.router.find_again(subject, net.two, None)
+    assert await net.router.find_again(subject, "edge-2", may_learn=True) == "edge-9"
 
 
 async def test_nobody_knows_better_without_the_kubernetes_api() -> None:
     subject = subject_of(RequestHead("GET", "/exec/ns/web/app"))
     net = Net({"ns/web": LookupFailed("the API is away")})
-    assert await net.router.find_again(subject, net.one, None) is None
+    assert await net.router.find_again(subject, "edge-1", may_learn=False) is None
     net = Net()
     assert not net.router.can_ask_again(subject)
-    assert await net.router.find_again(subject, net.one, None) is None
+    assert await net.router.find_again(subject, "edge-1", may_learn=False) is None
     assert not Net({}).router.can_ask_again(subject_of(RequestHead("GET", "/metrics")))
 
 
@@ -105,17 +104,14 @@ async def test_a_proxied_node_is_named() -> None:
         await net.find("/metrics", "10.0.0.1", forwarded="/api/v1/nodes/edge-9/proxy/metrics")
 
 
-async def test_a_node_that_is_on_its_way_back_is_waited_for() -> None:
-    net = Net()
-    net.router = Router(net.registry, None, reconnect=30)
-    finding = asyncio.ensure_future(
-        net.find("/metrics", forwarded="/api/v1/nodes/edge-9/proxy/metrics")
+async def test_what_the_node_proxy_names_is_asked_whatever_pod_it_is_about() -> None:
+    net = Net({"ns/web": "edge-1"})
+    uri = "/api/v1/nodes/edge-2/proxy/containerLogs/ns/web/app"
+    assert await net.find("/containerLogs/ns/web/app", "10.0.0.1", forwarded=uri) is net.two
+    subject = subject_of(
+        RequestHead("GET", "/containerLogs/ns/web/app", (("X-Forwarded-Uri", uri),))
     )
-    while not net.registry._awaited:
-        await asyncio.sleep(0)
-    late = connected("edge-9", "10.0.0.9")
-    net.registry.add(late)
-    assert await finding is late
+    assert await net.router.find_again(subject, "edge-2", may_learn=True) is None
 
 
 @pytest.mark.parametrize(
@@ -183,7 +179,7 @@ def test_without_redirection_the_own_end_was_dialled(bind: str, dial: str, expec
         assert dialled_address(accepted) == expected
 
 
-async def test_facts_go_to_the_pods_node_if_it_can_take_them() -> None:
+async def test_facts_are_those_of_the_pod_on_its_own_node() -> None:
     net = Net({"ns/web": "edge-1"})
     net.api.answer = lambda method, path: {
         "metadata": {"namespace": "ns", "name": "web", "uid": "u1"},
@@ -192,21 +188,14 @@ async def test_facts_go_to_the_pods_node_if_it_can_take_them() -> None:
     request = RequestHead("GET", "/containerLogs/ns/web/app")
     subject = subject_of(request)
     assert await net.find(request.target) is net.one
-    assert net.router.facts_for(net.one, subject, since=0) is None
-    settings = V2Settings(window=1 << 16, resume_timeout=30)
-    ours = NodeSession(
-        "edge-1", V2CloudSession("5e55", settings), resume_timeout=30, ended=lambda node: None
-    )
-    facts = net.router.facts_for(ours, subject, since=0)
+    facts = net.router.facts_for("edge-1", subject, since=0)
     assert facts
     assert (facts.uid, facts.is_current) == ("u1", True)
-    stale = net.router.facts_for(ours, subject, since=float("inf"))
+    stale = net.router.facts_for("edge-1", subject, since=float("inf"))
     assert stale == replace(facts, is_current=False)
-    assert net.router.facts_for(net.two, subject, since=0) is None
+    assert net.router.facts_for("edge-2", subject, since=0) is None
     metrics = subject_of(RequestHead("GET", "/metrics"))
-    assert net.router.facts_for(ours, metrics, since=0) is None
+    assert net.router.facts_for("edge-1", metrics, since=0) is None
     # Whoever refused may be asked again for as long as there is something new to tell.
-    assert await net.router.find_again(subject, ours, None) is ours
-    assert await net.router.find_again(subject, ours, stale) is ours
-    assert await net.router.find_again(subject, ours, facts) is None
-    assert await net.router.find_again(subject, net.one, None) is None
+    assert await net.router.find_again(subject, "edge-1", may_learn=True) == "edge-1"
+    assert await net.router.find_again(subject, "edge-1", may_learn=False) is None

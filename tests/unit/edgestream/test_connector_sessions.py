@@ -112,7 +112,9 @@ async def echo(exchange: Exchange) -> None:
 
 
 @contextlib.asynccontextmanager
-async def edge(resume_timeout: float = 30) -> AsyncIterator[tuple[Network, ScriptedKubelet]]:
+async def edge(
+    resume_timeout: float = 30, maximum: float = 0.002
+) -> AsyncIterator[tuple[Network, ScriptedKubelet]]:
     """An edge that dials as the test lets it."""
     network = Network()
     kubelet = ScriptedKubelet(echo)
@@ -121,7 +123,7 @@ async def edge(resume_timeout: float = 30) -> AsyncIterator[tuple[Network, Scrip
         OPTIONS,
         ssl.create_default_context(),
         EdgeSessions(server, buffer_limit=1 << 20, resume_timeout=resume_timeout),
-        Backoff(initial=0.001, maximum=0.002),
+        Backoff(initial=0.001, maximum=maximum),
         resume_timeout=resume_timeout,
     )
     with pytest.MonkeyPatch.context() as patch:
@@ -260,3 +262,40 @@ async def test_a_cloud_that_speaks_v1_now_ends_what_ran_over_v2() -> None:
         stock.end(LOST)
         await network.dialled()
         assert network.tokens == ["", "s1", ""]
+
+
+async def test_an_edge_that_is_asked_to_leave_dials_before_it_goes() -> None:
+    first, second = cloud_session("s1"), cloud_session("s2")
+    released: list[str] = []
+    first.drained = released.append
+    async with edge() as (network, kubelet):
+        tunnel = await network.connect(first)
+        running = Caller(first)
+        await running.works(b"before")
+        first.drain("the cloud service is stopping")
+        attempt = await network.dialled()
+        # The old cloud may still ask for more, until the edge has been taken up elsewhere.
+        late = Caller(first)
+        await late.works(b"late")
+        assert released == []
+        attempt.set_result(MemoryTunnel(second))
+        await until(lambda: second.is_greeted and bool(released))
+        await running.works(b"still")
+        await Caller(second).works(b"new")
+        assert (released, kubelet.live) == (["this node has dialled again"], 3)
+        tunnel.end(TunnelClosed("the cloud service shuts down"))
+        await until(lambda: kubelet.live == 1)
+        assert network.tokens == ["", ""]
+
+
+async def test_an_edge_that_nobody_else_takes_is_back_when_the_cloud_is() -> None:
+    first, second = cloud_session("s1"), cloud_session("s2")
+    async with edge(maximum=3600) as (network, _):
+        tunnel = await network.connect(first)
+        first.drain("the cloud service is stopping")
+        for _ in range(20):
+            (await network.dialled()).set_exception(DialFailed("refused"))
+        await Caller(first).works(b"meanwhile")
+        tunnel.end(TunnelClosed("the cloud service shuts down"))
+        await network.connect(second)
+        await Caller(second).works(b"after")

@@ -42,7 +42,12 @@ def test_keys_are_for_their_owner_only(directory: Path) -> None:
     ("stem", "role", "subject", "purposes"),
     [
         ("ca", "ca", "CN=cloudstream-ca,O=cloudstream", ()),
-        ("stream", "server", "CN=cloudstream-stream,O=cloudstream", ("serverAuth",)),
+        (
+            "stream",
+            "server",
+            "CN=cloudstream-stream,O=cloudstream",
+            ("serverAuth", "clientAuth"),
+        ),
         ("tunnel", "server", "CN=cloudstream-tunnel,O=cloudstream", ("serverAuth",)),
         (
             "apiserver-client",

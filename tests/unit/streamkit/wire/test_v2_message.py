@@ -97,7 +97,6 @@ def test_the_vectors_cover_every_type_in_every_direction() -> None:
     covered = {(way, vector["type"]) for vector in V2["messages"] for way in vector["directions"]}
     only = {
         V2Type.OPEN: "cloud-to-edge",
-        V2Type.DRAIN: "cloud-to-edge",
         V2Type.HEAD: "edge-to-cloud",
     }
     assert covered == {
