@@ -68,8 +68,7 @@ async def run(
     notifier = Notifier.from_environment()
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(server.run(), name="channels")
-            group.create_task(connector.run(), name="connector")
+            group.create_task(serve_cloud(connector, server), name="connector")
             group.create_task(certificates.run(reload or asyncio.Event()), name="certificates")
             if admin:
                 group.create_task(admin.serve(), name="admin")
@@ -79,6 +78,17 @@ async def run(
     finally:
         notifier.stopping()
         await backend.close()
+
+
+async def serve_cloud(connector: Connector, server: ChannelServer) -> None:
+    """Answer what comes through the connector's tunnels until cancelled.
+
+    The tunnels end before the requests that they carry: so every caller hears of the agent's end,
+    and not of its own request's only.
+    """
+    async with asyncio.TaskGroup() as group:
+        group.create_task(server.run(), name="channels")
+        await connector.run()
 
 
 class EdgeSessions:

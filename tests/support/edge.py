@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from edgestream.config import Backoff
 from edgestream.connector import Connector
 from edgestream.kubelet.exchange import Exchange
-from edgestream.service import EdgeSessions
+from edgestream.service import EdgeSessions, serve_cloud
 from edgestream.serving import ChannelServer
 from edgestream.tunnel import TunnelOptions
 from streamkit.pki.contexts import tunnel_client_context
@@ -77,14 +77,12 @@ async def connected_edge(
         resume_timeout=resume_timeout,
     )
     kubelet.session = lambda: connector._session
-    # In this order they are cancelled: an edge that goes hangs up before it ends its requests.
-    tasks = [asyncio.create_task(connector.run()), asyncio.create_task(server.run())]
+    serving = asyncio.create_task(serve_cloud(connector, server))
     try:
         clouds = (cloud, *others)
         await until(lambda: any(each.service.registry.find(node) for each in clouds))
         await until(lambda: bool((session := kubelet.session()) and session.is_greeted))
         yield kubelet
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks, timeout=10)
+        serving.cancel()
+        await asyncio.wait((serving,), timeout=10)

@@ -14,7 +14,7 @@ from typing import Any
 
 from edgestream.config import Backoff
 from edgestream.connector import Connector
-from edgestream.service import EdgeSessions
+from edgestream.service import EdgeSessions, serve_cloud
 from edgestream.serving import ChannelServer
 from edgestream.tunnel import TunnelOptions
 from streamkit.errors import MalformedMessage
@@ -226,10 +226,9 @@ async def edge_of(
         Backoff(initial=0.02, maximum=0.1),
         resume_timeout=30,
     )
-    tasks = [asyncio.create_task(server.run()), asyncio.create_task(connector.run())]
+    serving = asyncio.create_task(serve_cloud(connector, server))
     try:
         yield await cloud.accept(), kubelet
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks, timeout=10)
+        serving.cancel()
+        await asyncio.wait((serving,), timeout=10)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgestream.config import Backoff
 from edgestream.connector import Connector
-from edgestream.service import EdgeSessions
+from edgestream.service import EdgeSessions, serve_cloud
 from edgestream.serving import ChannelServer
 from edgestream.tunnel import TunnelOptions
 from streamkit.pki.contexts import tunnel_client_context, tunnel_server_context
@@ -194,13 +194,12 @@ class RawCloud:
             Backoff(initial=0.01, maximum=0.02),
             resume_timeout=30,
         )
-        tasks = [asyncio.create_task(server.run()), asyncio.create_task(connector.run())]
+        serving = asyncio.create_task(serve_cloud(connector, server))
         try:
             yield kubelet
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks, timeout=10)
+            serving.cancel()
+            await asyncio.wait((serving,), timeout=10)
 
 
 @contextlib.asynccontextmanager

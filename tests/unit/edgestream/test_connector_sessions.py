@@ -11,7 +11,7 @@ import edgestream.connector as connector_module
 from edgestream.config import Backoff
 from edgestream.connector import Connector
 from edgestream.kubelet.exchange import Exchange
-from edgestream.service import EdgeSessions
+from edgestream.service import EdgeSessions, serve_cloud
 from edgestream.serving import ChannelServer
 from edgestream.tunnel import TunnelOptions
 from streamkit.errors import (
@@ -128,13 +128,12 @@ async def edge(
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(connector_module, "dial", network.dial)
-        tasks = [asyncio.create_task(server.run()), asyncio.create_task(connector.run())]
+        serving = asyncio.create_task(serve_cloud(connector, server))
         try:
             yield network, kubelet
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks, timeout=5)
+            serving.cancel()
+            await asyncio.wait((serving,), timeout=5)
             assert kubelet.live == 0
 
 
