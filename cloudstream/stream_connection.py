@@ -23,6 +23,7 @@ from cloudstream.router import dialled_address
 from streamkit.errors import BadRequest, LocalProtocolError, StreamError
 from streamkit.http.answer import LAST_CHUNK, encode_chunk, encode_head, text_headers
 from streamkit.http.headers import end_to_end
+from streamkit.service.reading import Reading
 from streamkit.wire.exchange import (
     Headers,
     RequestHead,
@@ -64,6 +65,7 @@ class StreamConnection(asyncio.Protocol):
         self._deadlines = deadlines
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=max_head_bytes)
         self._transport: Any = None
+        self._reading: Reading | None = None
         self._relay: Relay | None = None
         self._task: asyncio.Task[None] | None = None
         self._request: RequestHead | None = None
@@ -72,7 +74,6 @@ class StreamConnection(asyncio.Protocol):
         self._is_chunked = False
         self._is_closing = False
         self._is_shut = False
-        self._is_pausing = False
         self._is_leaving = False
         self._client_close: ClientClose | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -90,6 +91,7 @@ class StreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
+        self._reading = Reading(self._transport)
         # Asked for now: a transport that has been closed can't tell any more.
         if not self.peer:
             address = transport.get_extra_info("peername")
@@ -337,20 +339,12 @@ class StreamConnection(asyncio.Protocol):
         self._shut()
 
     def pause_reading(self) -> None:
-        # Not at once: a TLS transport of aiofastnet that is paused while it hands over what it has
-        # read forgets the rest, until more comes. It has handed over everything by then.
-        if not self._is_closing and not self._is_pausing:
-            self._is_pausing = True
-            asyncio.get_running_loop().call_soon(self._pause)
-
-    def _pause(self) -> None:
-        if self._is_pausing and not self._is_closing:
-            self._transport.pause_reading()
+        if self._reading and not self._is_closing:
+            self._reading.pause()
 
     def resume_reading(self) -> None:
-        self._is_pausing = False
-        if not self._is_closing:
-            self._transport.resume_reading()
+        if self._reading and not self._is_closing:
+            self._reading.resume()
 
     def _shut(self) -> None:
         # Once only: asyncio's TLS transport forgets itself when it is closed a second time, and

@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any
 
+from streamkit.service.reading import Reading
+
 HIGH_WATER = 256 * 1024
 
 
@@ -11,10 +13,10 @@ class PipeEnd(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.transport: Any = None
+        self.reading: Reading | None = None
         self.other: PipeEnd | None = None
         self.is_over = False
         self._has_ended = False
-        self._is_full = False
 
     def join(self, other: "PipeEnd") -> None:
         """Pass on to each other from now on. What broke off meanwhile breaks off the other one."""
@@ -25,6 +27,7 @@ class PipeEnd(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
+        self.reading = Reading(self.transport)
         self.transport.set_write_buffer_limits(high=HIGH_WATER)
 
     def data_received(self, data: bytes) -> None:
@@ -51,18 +54,12 @@ class PipeEnd(asyncio.Protocol):
                 self.other.close()
 
     def pause_writing(self) -> None:
-        # Not at once: the other may be handing over what it has read, and would forget the rest.
-        self._is_full = True
-        asyncio.get_running_loop().call_soon(self._pause_other)
-
-    def _pause_other(self) -> None:
-        if self._is_full and self.other and not self.other.is_over:
-            self.other.transport.pause_reading()
+        if self.other and self.other.reading:
+            self.other.reading.pause()
 
     def resume_writing(self) -> None:
-        self._is_full = False
-        if self.other and not self.other.is_over:
-            self.other.transport.resume_reading()
+        if self.other and self.other.reading:
+            self.other.reading.resume()
 
     def close(self) -> None:
         """End the connection when what it has to send is sent. Idempotent."""

@@ -22,6 +22,7 @@ from streamkit.errors import (
 )
 from streamkit.http.answer import AnswerDecoder
 from streamkit.pki.contexts import Identity, peer_identity
+from streamkit.service.reading import Reading
 from streamkit.service.tasks import spawn
 from streamkit.session.channel import HIGH_WATER, LOW_WATER, Channel, ChannelHandler
 from streamkit.wire.exchange import RequestHead, ResponseHead, header_values, without_headers
@@ -126,15 +127,16 @@ class ReplicaChannel(Channel, asyncio.Protocol):
         self._told = told
         self._decoder = AnswerDecoder(request)
         self._transport: Any = None
+        self._reading: Reading | None = None
         self._is_headed = False
         self._is_over = False
         self._held = 0
-        self._is_reading = True
 
     # -- asyncio.Protocol ----------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
+        self._reading = Reading(self._transport)
         if self._is_over:
             self._transport.abort()
             return
@@ -193,9 +195,8 @@ class ReplicaChannel(Channel, asyncio.Protocol):
 
     def consumed(self, size: int) -> None:
         self._held -= size
-        if not self._is_reading and self._held <= LOW_WATER and not self._is_over:
-            self._is_reading = True
-            self._transport.resume_reading()
+        if self._reading and self._reading.is_paused and self._held <= LOW_WATER:
+            self._reading.resume()
 
     # -- inside --------------------------------------------------------------------------------
 
@@ -236,15 +237,8 @@ class ReplicaChannel(Channel, asyncio.Protocol):
             self._is_over = True
             self._close()
             self.handler.end_received()
-        elif self._is_reading and self._held > HIGH_WATER:
-            # Not at once: a TLS transport of aiofastnet that is paused while it hands over what it
-            # has read forgets the rest, until more comes.
-            self._is_reading = False
-            asyncio.get_running_loop().call_soon(self._pause)
-
-    def _pause(self) -> None:
-        if not self._is_reading and not self._is_over:
-            self._transport.pause_reading()
+        elif self._reading and self._held > HIGH_WATER:
+            self._reading.pause()
 
     def _take_head(self, head: ResponseHead) -> None:
         if header_values(head.headers, NOT_HERE_HEADER):

@@ -18,6 +18,9 @@ class Transport(asyncio.Transport):
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """There is no buffer."""
 
+    def is_closing(self) -> bool:
+        return False
+
     def pause_reading(self) -> None:
         self.is_read = False
 
