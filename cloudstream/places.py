@@ -11,7 +11,7 @@ from streamkit.errors import NodeNotConnected
 from streamkit.session.channel import Channel, ChannelHandler
 from streamkit.wire.exchange import RequestHead
 
-_LOOK_AGAIN = 0.1
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
 """Seconds after which replicas are asked again for a node that none of them holds."""
 
 
@@ -48,6 +48,7 @@ class Places:
         """
         loop = asyncio.get_running_loop()
         end = loop.time() + self._reconnect
+        pause = _FIRST_PAUSE
         while True:
             node = self._registry.find(node_name)
             if node and not self._is_doubtful(node):
@@ -61,7 +62,8 @@ class Places:
             left = end - loop.time()
             if left <= 0:
                 self._registry.by_name(node_name)  # it is here, or this raises
-            step = min(left, _LOOK_AGAIN) if self._has_others else left
+            step = min(left, pause) if self._has_others else left
+            pause = min(2 * pause, _LONGEST_PAUSE)
             try:
                 await self._registry.awaited(node_name, within=max(step, 0))
             except NodeNotConnected:

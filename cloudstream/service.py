@@ -19,21 +19,17 @@ from cloudstream.kube.node_status import FixedPort, KubeletPortPublisher, PortSo
 from cloudstream.kube.pods import PodDirectory
 from cloudstream.kube.review import Reviewer
 from cloudstream.kube.tunnel_port import TunnelPort, default_address
+from cloudstream.moving import move_edges
 from cloudstream.registry import Registry
 from cloudstream.replicas.exchange import ReplicaDialler
 from cloudstream.replicas.replicas import Replicas
 from cloudstream.stream_server import StreamServer
+from cloudstream.tls_ends import egress_end, replicas_end, stream_end, tunnel_end
 from cloudstream.tunnel_server import TunnelServer
 from streamkit.errors import StreamError
-from streamkit.pki.contexts import (
-    own_identity,
-    replica_client_context,
-    stream_server_context,
-    tunnel_server_context,
-)
-from streamkit.pki.files import TlsFiles
+from streamkit.pki.contexts import own_identity
 from streamkit.service.admin import AdminServer
-from streamkit.service.certificates import Certificates, TlsEnd
+from streamkit.service.certificates import Certificates
 from streamkit.service.config import split_address
 from streamkit.service.health import Check
 from streamkit.service.listener import TlsListener
@@ -44,11 +40,6 @@ log = logging.getLogger(__name__)
 
 Upkeep = Callable[[], Awaitable[None]]
 
-_LOOK = 0.1
-"""Seconds between two looks at how far a drain has come."""
-_LINGER = 1.0
-"""Seconds for which API servers may still come here after a node has gone elsewhere: they hear of
-its port a moment later."""
 _UPKEEP_PAUSE = 30.0
 """Seconds between a failure of work beside the serving and its next attempt."""
 
@@ -68,7 +59,10 @@ class CloudService:
         settings = config.settings
         deadlines = settings.deadlines
         self._certificates = Certificates()
-        stream_context, tunnel_context = self._certificates.keep(*self._tls_ends(config))
+        stream_context, tunnel_context = self._certificates.keep(
+            stream_end(config, lambda context: self.stream_listener.use(context)),
+            tunnel_end(config, lambda context: self.tunnel_listener.use(context)),
+        )
         self.registry = Registry()
         self._close_deadline = deadlines.close
         self._drain_deadline = deadlines.drain
@@ -126,39 +120,11 @@ class CloudService:
                 self.egress.close()
             raise
 
-    def _tls_ends(self, config: CloudConfig) -> tuple[TlsEnd, TlsEnd]:
-        stream, tunnel = config.stream_tls, config.tunnel_tls
-        return (
-            TlsEnd(
-                "stream port",
-                {"stream": stream.cert, "api-client-ca": config.api_client_ca},
-                stream.key,
-                lambda: stream_server_context(
-                    stream,
-                    config.api_client_ca,
-                    trusts_itself=config.settings.replicas.forward,
-                ),
-                lambda context: self.stream_listener.use(context),
-            ),
-            TlsEnd(
-                "tunnel port",
-                {"tunnel": tunnel.cert, "tunnel-ca": tunnel.ca},
-                tunnel.key,
-                lambda: tunnel_server_context(tunnel),
-                lambda context: self.tunnel_listener.use(context),
-            ),
-        )
-
     def _egress_server(self, config: CloudConfig, callers: Callers) -> EgressServer:
         settings = config.settings
-        shown = config.stream_tls
-        files = TlsFiles(ca=config.api_client_ca, cert=shown.cert, key=shown.key)
         (context,) = self._certificates.keep(
-            TlsEnd(
-                "egress port",
-                {"stream": files.cert, "api-client-ca": files.ca},
-                files.key,
-                lambda: tunnel_server_context(files),
+            egress_end(
+                config,
                 lambda context: self.egress.listener.use(context) if self.egress else None,
             )
         )
@@ -197,18 +163,10 @@ class CloudService:
             self._add_duty("kubelet port", publisher.run, publisher.status)
 
     def _make_replicas(self, config: CloudConfig) -> Replicas:
-        files = config.stream_tls
-        is_shared = files.ca == config.api_client_ca
         (context,) = self._certificates.keep(
-            TlsEnd(
-                "connections to replicas",
-                {"stream": files.cert, "api-client-ca" if is_shared else "stream-ca": files.ca},
-                files.key,
-                lambda: replica_client_context(files),
-                lambda context: dialler.use(context),
-            )
+            replicas_end(config, lambda context: dialler.use(context))
         )
-        dialler = ReplicaDialler(context, own_identity(files))
+        dialler = ReplicaDialler(context, own_identity(config.stream_tls))
         return Replicas(
             dialler,
             static=[split_address(each) for each in config.settings.replicas.addresses],
@@ -278,10 +236,7 @@ class CloudService:
                     notifier.stopping("finishing what ends by itself")
                     tunnels.cancel()
                     end = time.monotonic() + self._drain_deadline
-                    names = [node.name for node in self.registry.nodes()]
-                    self._tunnels.drain()
-                    if self._replicas and self._replicas.addresses():
-                        await self._move(names, until=end)
+                    await self._move_edges(until=end)
                     streams.cancel()
                     await self._streams.finish(within=max(0.0, end - time.monotonic()))
                     # First the sessions, then the connections: so callers still hear why.
@@ -292,21 +247,18 @@ class CloudService:
                 if each:
                     await each.close()
 
-    async def _move(self, names: list[str], *, until: float) -> None:
-        """Serve on while our edges go to other replicas, and API servers learn where they are."""
-        log.info("%d nodes are asked to dial another replica", len(names))
-        self._streams.leave_soon()
-        lingers_until = 0.0
-        while time.monotonic() < until:
-            leads_here = self._publisher and self._publisher.is_leading_here(names)
-            if self._tunnels.has_edges_to_move or leads_here:
-                lingers_until = 0.0
-            elif not lingers_until:
-                lingers_until = time.monotonic() + _LINGER
-            elif time.monotonic() > lingers_until:
-                break
-            await asyncio.sleep(_LOOK)
-        self._streams.leave()
+    async def _move_edges(self, *, until: float) -> None:
+        publisher = self._publisher
+        if self._replicas and self._replicas.addresses():
+            await move_edges(
+                self._tunnels,
+                self._streams,
+                self._replicas,
+                lambda names: publisher is not None and publisher.is_leading_here(names),
+                until=until,
+            )
+        else:
+            self._tunnels.drain()
 
 
 async def _keep_up(name: str, work: Upkeep) -> None:

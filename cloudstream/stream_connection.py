@@ -18,7 +18,7 @@ from cloudstream.config import CloudDeadlines
 from cloudstream.frames import ClientClose
 from cloudstream.kubelet_path import Subject, subject_of
 from cloudstream.relay import Relay
-from cloudstream.replicas.messages import NOT_HERE_HEADER, NodeNotHere
+from cloudstream.replicas.messages import LEAVING, NOT_HERE_HEADER, NodeNotHere
 from cloudstream.router import dialled_address
 from streamkit.errors import BadRequest, LocalProtocolError, StreamError
 from streamkit.http.answer import LAST_CHUNK, encode_chunk, encode_head, text_headers
@@ -199,15 +199,17 @@ class StreamConnection(asyncio.Protocol):
             if self._body_size:
                 raise BadRequest("bodies of requests are not carried to edge nodes")
             await self._serve(self, request, subject, relay)
+        except NodeNotHere as error:
+            # The other replica knows what to do, and says so where nothing is left to do.
+            more = ((NOT_HERE_HEADER, LEAVING if error.is_leaving else "true"),)
+            self._send_answer(*error_answer(error, subject), more)
         except StreamError as error:
             code = error.code
             log.warning(
                 "%s %s from %s: %s [%s]", request.method, request.path, self.peer, error, code
             )
             if not relay.is_answered:
-                is_elsewhere = isinstance(error, NodeNotHere)
-                more = ((NOT_HERE_HEADER, "true"),) if is_elsewhere else ()
-                self._send_answer(*error_answer(error, subject), more)
+                self._send_answer(*error_answer(error, subject))
         except Exception as error:
             log.exception("%s %s: internal error", request.method, request.path)
             if not relay.is_answered:

@@ -13,6 +13,7 @@ from cloudstream.config import CloudDeadlines, CloudLimits
 from cloudstream.kube.pods import PodDirectory
 from cloudstream.kube.review import User
 from cloudstream.kubelet_path import Subject
+from cloudstream.node_session import NodeSession
 from cloudstream.places import Places
 from cloudstream.registry import Registry
 from cloudstream.relay import Relay
@@ -131,43 +132,56 @@ class StreamServer:
     async def _serve(
         self, connection: StreamConnection, request: RequestHead, subject: Subject, relay: Relay
     ) -> None:
+        # What is not for a node of ours has to be asked elsewhere, and counts there.
+        node = self._passed_on(connection, request)
         with self.tally.request(request.path) as exchange:
             try:
-                await self._serve_counted(connection, request, subject, relay)
+                await self._serve_counted(connection, node, request, subject, relay)
             finally:
                 exchange.status = relay.status
 
     async def _serve_counted(
-        self, connection: StreamConnection, request: RequestHead, subject: Subject, relay: Relay
+        self,
+        connection: StreamConnection,
+        node: NodeSession | None,
+        request: RequestHead,
+        subject: Subject,
+        relay: Relay,
     ) -> None:
         task = asyncio.current_task()
-        node_name = self._passed_on(connection, request)
-        user = None if node_name else await self._callers.check(connection.peercert, request)
-        if self._is_draining and not node_name:
+        user = None if node else await self._callers.check(connection.peercert, request)
+        if self._is_draining and not node:
             raise Draining("the cloud service is stopping")
         if _is_finite(request):
             self._finite.add(task)
         request = without_secrets(request)
         try:
-            if node_name:
-                await self._serve_replica(node_name, request, relay)
+            if node:
+                await self._serve_replica(node, request, relay)
             else:
                 await self._serve_admitted(connection, user, request, subject, relay)
         finally:
             self._finite.discard(task)
 
-    def _passed_on(self, connection: StreamConnection, request: RequestHead) -> str:
-        """The node that another replica has found for a caller it has checked; else empty."""
-        if self._replicas and self._replicas.is_replica(connection.peercert):
-            return next(iter(header_values(request.headers, NODE_HEADER.lower())), "")
-        return ""
+    def _passed_on(self, connection: StreamConnection, request: RequestHead) -> NodeSession | None:
+        """The node that another replica has found for a caller it has checked; else None.
 
-    async def _serve_replica(self, node_name: str, request: RequestHead, relay: Relay) -> None:
-        """Answer another replica: from a session of ours or not at all, so that nothing circles."""
+        Raises NodeNotHere where it is no node of ours: the request goes no further than here, so
+        that nothing circles.
+        """
+        if not self._replicas or not self._replicas.is_replica(connection.peercert):
+            return None
+        for name in header_values(request.headers, NODE_HEADER.lower()):
+            node = self._registry.find(name)
+            if node is None or self._is_draining:
+                sentence = f'edge node "{name}" is not connected to this replica'
+                raise NodeNotHere(sentence, is_leaving=self.is_draining)
+            return node
+        return None
+
+    async def _serve_replica(self, node: NodeSession, request: RequestHead, relay: Relay) -> None:
+        """Answer another replica."""
         relay.is_for_replica = True
-        node = self._registry.find(node_name)
-        if node is None or self._is_draining:
-            raise NodeNotHere(f'edge node "{node_name}" is not connected to this replica')
         with self._opens():
             if not node.session.carries_pod_facts:
                 request = with_facts(request, None)

@@ -68,17 +68,20 @@ class TunnelServer:
         """The protocol of a connection that has just been accepted."""
         return tunnel_protocol(self._admit, self._socket_limits)
 
-    def drain(self) -> None:
+    def drain(self) -> list[str]:
         """Tell every edge of ours that the service is about to stop; what runs goes on.
 
         Such an edge dials again at once, and its session is released when it has got through. Stock
-        edges can't be told.
+        edges can't be told: they stay, and the names that are returned are those of the others.
         """
         self._is_draining = True
+        names = []
         for node in self._registry.nodes():
-            node.is_draining = True
             if isinstance(node.session, V2CloudSession):
+                node.is_draining = True
                 node.session.drain("the cloud service is stopping")
+                names.append(node.name)
+        return names
 
     @property
     def has_edges_to_move(self) -> bool:

@@ -7,13 +7,14 @@ passes the request on. Everything else of request and answer passes as it is.
 """
 
 import asyncio
+import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import aiofastnet
 
-from cloudstream.replicas.messages import NODE_HEADER, NOT_HERE_HEADER, NodeNotHere
+from cloudstream.replicas.messages import LEAVING, NODE_HEADER, NOT_HERE_HEADER, NodeNotHere
 from streamkit.errors import (
     IncompleteAnswer,
     RemoteProtocolError,
@@ -27,6 +28,10 @@ from streamkit.service.tasks import spawn
 from streamkit.session.channel import HIGH_WATER, LOW_WATER, Channel, ChannelHandler
 from streamkit.wire.exchange import RequestHead, ResponseHead, header_values, without_headers
 
+Address = tuple[str, int]
+"""Host and stream port of a replica."""
+
+_NOBODY = Identity("", ())
 _CONNECT = 2.0
 """Seconds for TCP and TLS with another replica: it is near, or it is not there."""
 _CLOSE = 2.0
@@ -34,16 +39,20 @@ _CLOSE = 2.0
 
 
 class ReplicaDialler:
-    """Connects to replicas; each side has to show a certificate with the ``identity`` of both."""
+    """Connects to replicas: whoever shows a certificate with the same ``identity`` as ours."""
 
     def __init__(self, context: ssl.SSLContext, identity: Identity) -> None:
         self._context = context
-        self.identity = identity
+        self._identity = identity
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def use(self, context: ssl.SSLContext) -> None:
         """Connect with this context from now on; its certificate has to have the same identity."""
         self._context = context
+
+    def is_replica(self, peercert: Mapping[str, object] | None) -> bool:
+        """Whether a verified certificate is a replica's. A name that is empty is nobody's."""
+        return self._identity != _NOBODY and peer_identity(peercert) == self._identity
 
     def start(self, channel: "ReplicaChannel", host: str, port: int) -> None:
         """Connect for the channel, whose handler hears what becomes of it."""
@@ -67,7 +76,9 @@ class ReplicaDialler:
         except ssl.SSLError as error:
             why = f"TLS failed: {(error.reason or 'no reason given').lower().replace('_', ' ')}"
         except OSError as error:
-            why = error.strerror or type(error).__name__
+            # asyncio's own words for a failed connect are a Python tuple; the resolver's are fine.
+            number = error.errno or 0
+            why = os.strerror(number) if number > 0 else error.strerror or str(error)
         if why:
             channel.fail(ReplicaUnreachable(f"the replica at {host} can't be reached: {why}"))
 
@@ -86,26 +97,27 @@ class ReplicaSession:
     def __init__(
         self,
         dialler: ReplicaDialler,
-        address: tuple[str, int],
+        address: Address,
         node_name: str,
         told: Callable[[StreamError | None], None],
     ) -> None:
+        self.address = address
+        self.told = told
+        """Hears once of each exchange: None when it has begun, or why it has not."""
         self._dialler = dialler
-        self._address = address
         self._node_name = node_name
-        self._told = told
 
     def open(self, request: RequestHead, handler: ChannelHandler) -> Channel:
         """Connect and ask; the handler hears NodeNotHere or ReplicaUnreachable as a reset.
 
         After those two the request has reached nobody.
         """
-        host, port = self._address
+        host, port = self.address
         headers = without_headers(request.headers, (NODE_HEADER.lower(),))
         passed = RequestHead(
             request.method, request.target, (*headers, (NODE_HEADER, self._node_name))
         )
-        channel = ReplicaChannel(passed, host, self._dialler.identity, self._told)
+        channel = ReplicaChannel(passed, host, self._dialler.is_replica, self.told)
         channel.handler = handler
         self._dialler.start(channel, host, port)
         return channel
@@ -118,12 +130,12 @@ class ReplicaChannel(Channel, asyncio.Protocol):
         self,
         request: RequestHead,
         host: str,
-        identity: Identity,
+        is_replica: Callable[[Mapping[str, object] | None], bool],
         told: Callable[[StreamError | None], None],
     ) -> None:
         super().__init__(0, request)
         self._where = f"the replica at {host}"
-        self._identity = identity
+        self._is_replica = is_replica
         self._told = told
         self._decoder = AnswerDecoder(request)
         self._transport: Any = None
@@ -140,7 +152,7 @@ class ReplicaChannel(Channel, asyncio.Protocol):
         if self._is_over:
             self._transport.abort()
             return
-        if peer_identity(transport.get_extra_info("peercert")) != self._identity:
+        if not self._is_replica(transport.get_extra_info("peercert")):
             sentence = f"{self._where} shows a certificate that is not a replica's"
             self.fail(ReplicaUnreachable(sentence))
             return
@@ -241,8 +253,9 @@ class ReplicaChannel(Channel, asyncio.Protocol):
             self._reading.pause()
 
     def _take_head(self, head: ResponseHead) -> None:
-        if header_values(head.headers, NOT_HERE_HEADER):
-            self.fail(NodeNotHere(f"{self._where} does not hold the node"))
+        if not_here := header_values(head.headers, NOT_HERE_HEADER):
+            sentence = f"{self._where} does not hold the node"
+            self.fail(NodeNotHere(sentence, is_leaving=LEAVING in not_here))
             return
         self._is_headed = True
         self._told(None)

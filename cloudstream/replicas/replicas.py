@@ -5,18 +5,12 @@ the same stream port. A Node publishes the port of the replica that holds its tu
 outdated, each of the others is asked: one that does not hold the node says so at once.
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cloudstream.replicas.exchange import ReplicaDialler, ReplicaSession
-from streamkit.errors import ReplicaUnreachable, StreamError
-from streamkit.pki.contexts import peer_identity
-
-_AVOID = 5.0
-"""Seconds for which a replica that could not be reached is asked only where a Node names it."""
-
-Address = tuple[str, int]
+from cloudstream.replicas.exchange import Address, ReplicaDialler, ReplicaSession
+from cloudstream.replicas.reachability import Reachability
+from streamkit.errors import StreamError
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +39,7 @@ class Replicas:
         self._record = record
         self._published = published
         self._learned: dict[str, Address] = {}
-        self._unreachable: dict[Address, float] = {}
+        self._reachability = Reachability(dialler, self.addresses)
 
     def addresses(self) -> list[Address]:
         """All the others."""
@@ -55,7 +49,7 @@ class Replicas:
 
     def is_replica(self, peercert: Mapping[str, object] | None) -> bool:
         """Whether a verified certificate has the subject that replicas' certificates have."""
-        return bool(peercert) and peer_identity(peercert) == self._dialler.identity
+        return self._dialler.is_replica(peercert)
 
     def published_elsewhere(self, node_name: str, *, since: float) -> bool:
         """Whether the Node has shown another replica's port since that monotonic time."""
@@ -67,18 +61,21 @@ class Replicas:
         return bool(self._named(node_name))
 
     def candidates(self, node_name: str) -> list[ReplicaSession]:
-        """Whom to ask for the node, the most likely first."""
-        named = self._named(node_name)
-        now = time.monotonic()
-        others = [
-            address
-            for address in self.addresses()
-            if now - self._unreachable.get(address, float("-inf")) > _AVOID
+        """Whom to ask for the node, the most likely first; not those that can't be reached."""
+        likely = dict.fromkeys((*self._named(node_name), *self.addresses()))
+        return [
+            self._session(address, node_name)
+            for address in likely
+            if not self._reachability.is_away(address)
         ]
-        return [self._session(address, node_name) for address in dict.fromkeys((*named, *others))]
+
+    async def is_any_serving(self) -> bool:
+        """Whether there is another replica that takes edges; known within some seconds."""
+        return await self._reachability.is_any_serving()
 
     async def close(self) -> None:
         """End what is being dialled. Idempotent."""
+        await self._reachability.close()
         await self._dialler.close()
 
     def _named(self, node_name: str) -> list[Address]:
@@ -86,16 +83,14 @@ class Replicas:
         seen = self._published(node_name)
         if seen and not self._static and (host := self._record().get(seen.port)):
             found.append((host, self._stream_port))
-        if learned := self._learned.get(node_name):
+        learned = self._learned.get(node_name)
+        if learned in self.addresses():
             found.append(learned)
         return found
 
     def _session(self, address: Address, node_name: str) -> ReplicaSession:
         def told(error: StreamError | None) -> None:
-            if isinstance(error, ReplicaUnreachable):
-                self._unreachable[address] = time.monotonic()
-            else:
-                self._unreachable.pop(address, None)
+            self._reachability.note(address, error)
             if error is None:
                 self._learned[node_name] = address
             elif self._learned.get(node_name) == address:

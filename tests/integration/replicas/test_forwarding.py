@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from cloudstream.kube.api import AsyncioKubeApi, JsonObject
+from cloudstream.replicas.exchange import ReplicaChannel, ReplicaDialler
 from edgestream.answers import KubeletAnswer
 from edgestream.kubelet.exchange import Exchange
 from streamkit.wire.exchange import ResponseHead, header_values
 from tests.support.edge import Serve
 from tests.support.kube_server import KubeServer, kube_server, running_pod
-from tests.support.replicas import ReplicaPair, replica_pair
+from tests.support.replicas import HOSTS, ReplicaPair, replica_pair
 from tests.support.wait import until
 
 NODES = ("edge-1", "edge-2")
@@ -134,6 +135,30 @@ async def test_what_is_passed_on_goes_no_further(pair: ReplicaPair) -> None:
         assert answer.status == 500
         assert b"is not connected to this replica [KS4004]" in answer.body
         assert answer.headers["cloudstream-not-here"] == "true"
+        # Whoever asked will answer the caller, log it and count it.
+        assert not pair.clouds[0].service._streams.tally.ended
+
+
+async def test_two_that_take_each_other_for_the_owner_do_not_ask_in_circles(
+    pair: ReplicaPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    start = ReplicaDialler.start
+
+    def counting(self: ReplicaDialler, channel: ReplicaChannel, host: str, port: int) -> None:
+        asked.append(host)
+        start(self, channel, host, port)
+
+    monkeypatch.setattr(ReplicaDialler, "start", counting)
+    for cloud, other in zip(pair.clouds, reversed(HOSTS), strict=True):
+        replicas = cloud.service._replicas
+        assert replicas
+        replicas._learned["edge-1"] = (other, pair.stream_port)
+    async with pair.client(0) as client:
+        answer = await client.get("/containerLogs/default/web/c")
+        assert b'edge node "edge-1" is not connected [KS4004]' in answer.body
+    assert set(asked) == {HOSTS[1]}
+    assert len(asked) < 10
 
 
 async def test_a_node_that_nobody_holds_is_told_so(pair: ReplicaPair) -> None:

@@ -72,6 +72,14 @@ async def test_where_nobody_has_it_the_others_are_asked_until_the_time_is_over()
         await first(places(Registry()), 1)
 
 
+async def test_the_others_are_asked_less_and_less_often() -> None:
+    replicas = FakeReplicas()
+    with pytest.raises(NodeNotConnected):
+        await first(places(Registry(), replicas, reconnect=0.8), 100)
+    # After 0.1, 0.3 and 0.7 s, and when the time is over.
+    assert replicas.asked <= 5
+
+
 @pytest.mark.parametrize("replicas", [None, FakeReplicas()])
 async def test_a_node_that_is_on_its_way_here_is_waited_for(replicas: FakeReplicas | None) -> None:
     registry = Registry()
