@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from cloudstream.node_session import NodeSession
-from cloudstream.registry import Registry
+from cloudstream.registry import Registry, several_at
 from cloudstream.replicas.replicas import Replicas
 from streamkit.errors import NodeNotConnected
 from streamkit.session.channel import Channel, ChannelHandler
@@ -39,6 +39,21 @@ class Places:
         if self._registry.find(node_name):
             return True
         return bool(self._replicas and self._replicas.is_known(node_name))
+
+    def name_at(self, address: str) -> str:
+        """The name of the node with that internal address, here or elsewhere; empty: none is known.
+
+        Raises NodeUnknown where several nodes have it: such an address can't say which is meant.
+        """
+        here = self._registry.by_address(address)
+        names = set(self._replicas.names_at(address)) if self._replicas else set()
+        if here:
+            # One that is not here, and leads nowhere else, is off: somebody has its address now.
+            others = {name for name in names if not self._registry.find(name)}
+            names = {here.name, *filter(self.is_known, others)}
+        if len(names) > 1:
+            raise several_at(address, names)
+        return next(iter(names), "")
 
     async def of(self, node_name: str) -> AsyncGenerator[ChannelOpener, None]:
         """Where to ask, one after the other, as long as the node is not met.

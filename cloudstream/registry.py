@@ -1,6 +1,7 @@
 """Which node is connected, and through which session."""
 
 import asyncio
+from collections.abc import Iterable
 
 from cloudstream.node_session import NodeSession
 from streamkit.errors import NodeNotConnected, NodeUnknown, TunnelReplaced
@@ -86,9 +87,13 @@ class Registry:
         """
         found = [node for node in self._nodes.values() if node.internal_ip == address]
         if len(found) > 1:
-            names = ", ".join(sorted(node.name for node in found))
-            raise NodeUnknown(
-                f"the address {address} belongs to several nodes ({names})",
-                hint="name the node: through its pods, or through the API server's node proxy",
-            )
+            raise several_at(address, (node.name for node in found))
         return found[0] if found else None
+
+
+def several_at(address: str, names: Iterable[str]) -> NodeUnknown:
+    """What to raise where an address is not that of one node."""
+    return NodeUnknown(
+        f"the address {address} belongs to several nodes ({', '.join(sorted(names))})",
+        hint="name the node: through its pods, or through the API server's node proxy",
+    )

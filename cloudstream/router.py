@@ -7,9 +7,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from cloudstream.addresses import unmapped_address
 from cloudstream.kube.pods import PodDirectory
 from cloudstream.kubelet_path import Subject
-from cloudstream.node_session import NodeSession
 from cloudstream.places import Places
-from cloudstream.registry import Registry
 from streamkit.errors import LookupFailed, NodeUnknown
 from streamkit.wire.exchange import RequestHead, header_values
 from streamkit.wire.pod_facts import PodFacts
@@ -24,8 +22,7 @@ _SOCKADDR_IN, _SOCKADDR_IN6 = 16, 28
 class Router:
     """Finds the node of a request: by its pod, by the proxied node's name, by what was dialled."""
 
-    def __init__(self, registry: Registry, pods: PodDirectory | None, places: Places) -> None:
-        self._registry = registry
+    def __init__(self, pods: PodDirectory | None, places: Places) -> None:
         self._pods = pods
         self._places = places
 
@@ -44,8 +41,8 @@ class Router:
                 return await self._by_pod(self._pods, subject)
             except LookupFailed as error:
                 lookup_error = error
-        if node := self._by_address(request, dialled):
-            return node.name
+        if name := self._by_address(request, dialled):
+            return name
         if lookup_error:
             raise lookup_error
         raise NodeUnknown(
@@ -95,16 +92,17 @@ class Router:
         pods.doubt(subject.namespace, subject.pod_name)
         return await pods.node_of(subject.namespace, subject.pod_name)
 
-    def _by_address(self, request: RequestHead, dialled: str) -> NodeSession | None:
-        if node := self._registry.by_address(dialled) or self._registry.find(dialled):
-            return node
-        for host in header_values(request.headers, "host")[:1]:
-            name = host_without_port(host)
+    def _by_address(self, request: RequestHead, dialled: str) -> str:
+        """The node's name by an address that was asked for, or by a name; empty: there is none."""
+        hosts = header_values(request.headers, "host")[:1]
+        for asked in (dialled, *map(host_without_port, hosts)):
             try:
-                return self._registry.by_address(str(ip_address(name)))
+                found = self._places.name_at(str(ip_address(asked)))
             except ValueError:
-                return self._registry.find(name)
-        return None
+                found = asked if self._places.is_known(asked) else ""
+            if found:
+                return found
+        return ""
 
 
 def host_without_port(host: str) -> str:

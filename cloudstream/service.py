@@ -173,6 +173,7 @@ class CloudService:
             stream_port=config.stream_port,
             record=lambda: self._agreed.others if self._agreed else {},
             published=lambda name: self._publisher.published(name) if self._publisher else None,
+            names_at=lambda address: self._publisher.names_at(address) if self._publisher else (),
         )
 
     def _add_duty(self, name: str, run: Upkeep, status: Callable[[], DutyStatus]) -> None:

@@ -55,7 +55,7 @@ class StreamServer:
         self._registry = registry
         self._replicas = replicas
         self._places = Places(registry, replicas, reconnect=deadlines.reconnect)
-        self._router = Router(registry, pods, self._places)
+        self._router = Router(pods, self._places)
         self._deadlines = deadlines
         self._limits = limits
         self._group: asyncio.TaskGroup | None = None

@@ -18,6 +18,7 @@ from typing import Protocol
 from cloudstream.kube.api import STRATEGIC_PATCH, JsonObject, KubeApi, api_path
 from cloudstream.kube.duty import DutyStatus
 from cloudstream.kube.follow import Pauses, follow, metadata
+from cloudstream.kube.port_record import same_spelling
 from cloudstream.node_session import NodeSession
 from cloudstream.registry import Registry
 from cloudstream.replicas.replicas import Published
@@ -71,6 +72,7 @@ class _Seen:
     """What a Node said when it was last seen."""
 
     port: int
+    addresses: frozenset[str]
     version: str
     at: float
 
@@ -136,6 +138,15 @@ class KubeletPortPublisher:
         seen = self._seen.get(name)
         return Published(seen.port, seen.at) if seen else None
 
+    def names_at(self, address: str) -> list[str]:
+        """The nodes with that internal address that lead to a cloud service, ours or another."""
+        return [
+            name
+            for name, seen in self._seen.items()
+            if address in seen.addresses
+            and (seen.port == self._port.port or self._port.is_foreign(seen.port))
+        ]
+
     def is_leading_here(self, names: Collection[str]) -> bool:
         """Whether any of those Nodes still publishes our port, as far as is seen."""
         seen = (self._seen.get(name) for name in names)
@@ -198,7 +209,8 @@ class KubeletPortPublisher:
         known = self._seen.get(name)
         if known and _is_older(version, known.version):
             return
-        self._seen[name] = _Seen(kubelet_port(item), version, time.monotonic())
+        now = time.monotonic()
+        self._seen[name] = _Seen(kubelet_port(item), internal_addresses(item), version, now)
         if name in self._claims:
             self._woken.set()
 
@@ -278,6 +290,17 @@ def kubelet_port(node: JsonObject) -> int:
     for key in ("status", "daemonEndpoints", "kubeletEndpoint", "Port"):
         found = found.get(key) if isinstance(found, dict) else None
     return found if isinstance(found, int) else 0
+
+
+def internal_addresses(node: JsonObject) -> frozenset[str]:
+    """The internal addresses of a Node, in their usual spelling."""
+    status = node.get("status")
+    found = status.get("addresses") if isinstance(status, dict) else None
+    return frozenset(
+        same_spelling(str(each.get("address")))
+        for each in found or ()
+        if isinstance(each, dict) and each.get("type") == "InternalIP"
+    )
 
 
 def _is_older(version: str, than: str) -> bool:

@@ -5,7 +5,7 @@ the same stream port. A Node publishes the port of the replica that holds its tu
 outdated, each of the others is asked: one that does not hold the node says so at once.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from cloudstream.replicas.exchange import Address, ReplicaDialler, ReplicaSession
@@ -22,7 +22,11 @@ class Published:
 
 
 class Replicas:
-    """The other replicas. ``record`` has their address by kubelet port, ``published`` the Nodes."""
+    """The other replicas. ``record`` has their address by kubelet port.
+
+    ``published`` is what a node's Node said last; ``names_at`` are the nodes with an address, as
+    far as their Nodes lead to a cloud service.
+    """
 
     def __init__(
         self,
@@ -32,12 +36,14 @@ class Replicas:
         stream_port: int,
         record: Callable[[], Mapping[int, str]],
         published: Callable[[str], Published | None],
+        names_at: Callable[[str], Collection[str]],
     ) -> None:
         self._dialler = dialler
         self._static = static
         self._stream_port = stream_port
         self._record = record
         self._published = published
+        self.names_at = names_at
         self._learned: dict[str, Address] = {}
         self._reachability = Reachability(dialler, self.addresses)
 

@@ -27,10 +27,12 @@ class ApiClient:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
+        self.host = "10.0.0.1:10351"
+        """What the Host header says."""
 
     def send(self, method: str, target: str, *lines: str) -> None:
         """Send a request's head."""
-        head = (f"{method} {target} HTTP/1.1", "Host: 10.0.0.1:10351", *lines, "", "")
+        head = (f"{method} {target} HTTP/1.1", f"Host: {self.host}", *lines, "", "")
         self.writer.write("\r\n".join(head).encode())
 
     async def get(self, target: str, *lines: str, method: str = "GET") -> Answer:

@@ -42,7 +42,7 @@ def kubelet(node: str) -> Serve:
     async def serve(exchange: Exchange) -> None:
         assert not header_values(exchange.request.headers, "cloudstream-node")
         if exchange.request.is_upgrade:
-            await exchange.send_head(SWITCH)
+            await exchange.send_head(ResponseHead(101, (*SWITCH.headers, ("Node", node))))
             while data := await exchange.read():
                 await exchange.write(data)
             return
@@ -184,19 +184,46 @@ async def test_a_log_that_breaks_off_says_so_once(pair: ReplicaPair) -> None:
         assert b"broke the answer off [KS3004]" in rest
 
 
-async def test_nodes_with_one_address_are_told_apart(pair: ReplicaPair) -> None:
+@pytest.mark.parametrize("held_by", [(0, 0), (0, 1)], ids=["one replica", "two replicas"])
+async def test_nodes_with_one_address_are_told_apart(
+    pair: ReplicaPair, held_by: tuple[int, int]
+) -> None:
     async with (
-        pair.edge("edge-1", kubelet("edge-1"), index=0),
-        pair.edge("edge-2", kubelet("edge-2"), index=0),
+        pair.edge("edge-1", kubelet("edge-1"), index=held_by[0]),
+        pair.edge("edge-2", kubelet("edge-2"), index=held_by[1]),
     ):
         for index in (0, 1):
             for pod, node in (("web", "edge-1"), ("db", "edge-2")):
                 async with pair.client(index) as client:
-                    assert (
-                        await client.get(f"/containerLogs/default/{pod}/c")
-                    ).body.decode() == node
-                    uri = f"X-Forwarded-Uri: /api/v1/nodes/{node}/proxy/stats/summary"
-                    assert (await client.get("/stats/summary", uri)).body.decode() == node
+                    answer = await client.get(f"/containerLogs/default/{pod}/c")
+                    assert answer.body.decode() == node
+                    for path in ("/stats/summary", "/containerLogs/default/web/c"):
+                        uri = f"X-Forwarded-Uri: /api/v1/nodes/{node}/proxy{path}"
+                        assert (await client.get(path, uri)).body.decode() == node
+                for kind in ("exec", "attach", "portForward"):
+                    async with pair.client(index) as client:
+                        answer = await client.upgrade(f"/{kind}/default/{pod}/c?command=x")
+                        assert (answer.status, answer.headers["node"]) == (101, node)
+        # The address alone does not say which: none of them may answer.
+        for index in (0, 1):
+            async with pair.client(index) as client:
+                client.host = "192.0.2.7:10351"
+                answer = await client.get("/metrics")
+                assert answer.status == 404
+                assert b"belongs to several nodes (edge-1, edge-2) [KS4005]" in answer.body
+
+
+async def test_a_node_that_is_asked_for_by_its_address_is_found_at_the_other(
+    pair: ReplicaPair,
+) -> None:
+    publisher = pair.clouds[1].service._publisher
+    assert publisher
+    async with pair.edge("edge-1", kubelet("edge-1"), index=0):
+        await until(lambda: publisher.names_at("192.0.2.7") == ["edge-1"])
+        for index in (0, 1):
+            async with pair.client(index) as client:
+                client.host = "192.0.2.7:10351"
+                assert (await client.get("/metrics")).body == b"edge-1"
 
 
 async def test_a_thousand_logs_of_the_others_pods_are_few_questions(

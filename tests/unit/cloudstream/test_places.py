@@ -9,7 +9,7 @@ from cloudstream.places import ChannelOpener, Places
 from cloudstream.registry import Registry
 from cloudstream.replicas.exchange import ReplicaSession
 from cloudstream.replicas.replicas import Replicas
-from streamkit.errors import NodeNotConnected
+from streamkit.errors import NodeNotConnected, NodeUnknown
 from tests.unit.cloudstream.nodes import connected
 
 PEER = cast(ReplicaSession, object())
@@ -21,6 +21,7 @@ class FakeReplicas:
     def __init__(self, *, published_elsewhere: bool = False) -> None:
         self.asked = 0
         self._published_elsewhere = published_elsewhere
+        self.addresses_of = {"edge-1": "10.0.0.1", "edge-2": "10.0.0.2", "edge-3": "10.0.0.1"}
         self.on_ask: Callable[[], None] = lambda: None
 
     def addresses(self) -> list[tuple[str, int]]:
@@ -31,6 +32,9 @@ class FakeReplicas:
 
     def published_elsewhere(self, node_name: str, *, since: float) -> bool:
         return self._published_elsewhere
+
+    def names_at(self, address: str) -> list[str]:
+        return [name for name, each in self.addresses_of.items() if each == address]
 
     def candidates(self, node_name: str) -> list[ReplicaSession]:
         self.asked += 1
@@ -99,6 +103,27 @@ async def test_a_session_that_may_be_out_of_date_comes_last() -> None:
     registry.add(node)
     found = places(registry, FakeReplicas(published_elsewhere=True))
     assert await first(found, 2) == [PEER, node.session]
+
+
+async def test_an_address_is_that_of_the_node_here_or_elsewhere() -> None:
+    registry, replicas = Registry(), FakeReplicas()
+    found = places(registry, replicas)
+    assert [found.name_at(each) for each in ("10.0.0.2", "10.0.0.9")] == ["edge-2", ""]
+    registry.add(connected("edge-1", "10.0.0.1"))
+    # Somebody's Node still has the address, but leads to nobody else, and is not connected here.
+    assert found.name_at("10.0.0.1") == "edge-1"
+    assert places(registry).name_at("10.0.0.1") == "edge-1"
+
+
+async def test_an_address_that_several_nodes_have_is_refused_wherever_they_are() -> None:
+    registry, replicas = Registry(), FakeReplicas()
+    found = places(registry, replicas)
+    sentence = r"the address 10.0.0.1 belongs to several nodes \(edge-1, edge-3\)"
+    with pytest.raises(NodeUnknown, match=sentence):
+        found.name_at("10.0.0.1")
+    registry.add(connected("edge-1", "10.0.0.2"))
+    with pytest.raises(NodeUnknown, match=r"\(edge-1, edge-2\)"):
+        found.name_at("10.0.0.2")
 
 
 async def test_it_is_known_who_is_here_or_published_elsewhere() -> None:

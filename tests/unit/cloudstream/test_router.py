@@ -36,7 +36,7 @@ class Net:
         self.pods: dict[str, str | Exception] = {**(pods or {})}
         self.api = ScriptedKube(pods_on(self.pods))
         directory = PodDirectory(self.api, deadline=5) if pods is not None else None
-        self.router = Router(self.registry, directory, Places(self.registry, None, reconnect=0.01))
+        self.router = Router(directory, Places(self.registry, None, reconnect=0.01))
 
     async def find(
         self, target: str, dialled: str = ELSEWHERE, *, host: str = "", forwarded: str = ""

@@ -303,3 +303,50 @@ async def test_a_real_node_keeps_its_other_status(tmp_path: Path) -> None:
 def reset_port(node: JsonObject) -> JsonObject:
     status = {**node["status"], "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}}}
     return {**node, "metadata": {"name": node["metadata"]["name"]}, "status": status}
+
+
+def node_at(name: str, port: int, *addresses: str) -> JsonObject:
+    """A Node with an address of each kind."""
+    listed = [{"type": "InternalIP", "address": each} for each in addresses]
+    listed.append({"type": "Hostname", "address": name})
+    endpoints = {"kubeletEndpoint": {"Port": port}}
+    return {
+        "metadata": {"name": name, "resourceVersion": "1"},
+        "status": {"addresses": listed, "daemonEndpoints": endpoints},
+    }
+
+
+def test_nodes_are_found_by_their_address_if_they_lead_to_a_cloud_service() -> None:
+    publisher = KubeletPortPublisher(
+        ScriptedKube(lambda method, path: None), Registry(), Ports(), yield_after=1
+    )
+    assert publisher.names_at("10.0.0.1") == []
+    publisher.listed(
+        [
+            node_at("ours", PORT, "10.0.0.1", "FD00::1"),
+            node_at("theirs", OTHERS, "10.0.0.1"),
+            node_at("in-the-cloud", 10250, "10.0.0.1"),
+            {"metadata": {"name": "new"}},
+        ]
+    )
+    assert publisher.names_at("10.0.0.1") == ["ours", "theirs"]
+    assert publisher.names_at("fd00::1") == ["ours"]
+    assert publisher.names_at("ours") == []
+
+
+def test_a_node_leads_here_until_it_is_seen_with_another_port() -> None:
+    publisher = KubeletPortPublisher(
+        ScriptedKube(lambda method, path: None), Registry(), Ports(), yield_after=1
+    )
+    assert publisher.published("edge-1") is None
+    publisher.listed([node_at("edge-1", PORT)])
+    # Without a watch nobody would tell of its other port.
+    assert not publisher.is_leading_here(["edge-1"])
+    publisher.watching()
+    assert publisher.is_leading_here(["edge-2", "edge-1"])
+    assert not publisher.is_leading_here(["edge-2"])
+    publisher.changed("MODIFIED", node_at("edge-1", OTHERS))
+    assert not publisher.is_leading_here(["edge-1"])
+    seen = publisher.published("edge-1")
+    assert seen
+    assert seen.port == OTHERS

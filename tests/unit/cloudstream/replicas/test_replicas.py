@@ -27,6 +27,7 @@ class World:
             stream_port=10003,
             record=lambda: self.record,
             published=self.published.get,
+            names_at=lambda address: (),
         )
 
     def asked(self, node_name: str = "edge-1") -> list[Address]:
