@@ -7,13 +7,13 @@ is closed first.
 
 import asyncio
 import contextlib
-import os
 import socket
 from collections.abc import AsyncGenerator
 from typing import Self
 
 import h11
 
+from edgestream.kubelet.go_errors import endpoint, reason
 from edgestream.kubelet.tcp_peers import has_closed
 from streamkit.errors import BadRequest, IncompleteAnswer, StreamingDialFailed
 from streamkit.http.answer import text_headers
@@ -48,12 +48,11 @@ class BackendConnection:
     @classmethod
     async def dial(cls, address: str, port: int, *, deadline: float) -> Self:
         """Connect within ``deadline`` seconds."""
-        is_ipv6 = ":" in address
-        peer = f"[{address}]:{port}" if is_ipv6 else f"{address}:{port}"
+        peer = endpoint(address, port)
         try:
-            sock = socket.socket(socket.AF_INET6 if is_ipv6 else socket.AF_INET)
+            sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
         except OSError as error:
-            raise StreamingDialFailed(f"dial tcp {peer}: {_reason(error)}") from error
+            raise StreamingDialFailed(f"dial tcp {peer}: {reason(error)}") from error
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -64,7 +63,7 @@ class BackendConnection:
             raise StreamingDialFailed(f"dial tcp {peer}: i/o timeout") from error
         except OSError as error:
             sock.close()
-            raise StreamingDialFailed(f"dial tcp {peer}: connect: {_reason(error)}") from error
+            raise StreamingDialFailed(f"dial tcp {peer}: connect: {reason(error)}") from error
         except BaseException:
             sock.close()
             raise
@@ -119,15 +118,15 @@ class BackendConnection:
                     data = await self._receive()
                 except OSError as error:
                     raise StreamingDialFailed(
-                        f"read tcp {self._route()}: read: {_reason(error)}"
+                        f"read tcp {self._route()}: read: {reason(error)}"
                     ) from error
                 self._http.receive_data(data)
             elif isinstance(event, h11.InformationalResponse | h11.Response) and (
                 event.status_code >= 200 or event.status_code == 101
             ):
                 self._unread = self._http.trailing_data[0] if event.status_code == 101 else b""
-                reason = event.reason.decode("latin-1")
-                return ResponseHead(event.status_code, text_headers(event), reason)
+                phrase = event.reason.decode("latin-1")
+                return ResponseHead(event.status_code, text_headers(event), phrase)
             elif not isinstance(event, h11.InformationalResponse):
                 raise StreamingDialFailed("unexpected EOF")
 
@@ -154,7 +153,7 @@ class BackendConnection:
             return await self._receive()
         except OSError as error:
             raise IncompleteAnswer(
-                f"the connection to {self._peer} broke: {_reason(error)}"
+                f"the connection to {self._peer} broke: {reason(error)}"
             ) from error
 
     @property
@@ -177,7 +176,7 @@ class BackendConnection:
             await asyncio.get_running_loop().sock_sendall(self._socket, data)
         except OSError as error:
             raise IncompleteAnswer(
-                f"the connection to {self._peer} broke: {_reason(error)}"
+                f"the connection to {self._peer} broke: {reason(error)}"
             ) from error
 
     def write_eof(self) -> None:
@@ -206,7 +205,7 @@ class BackendConnection:
             await asyncio.get_running_loop().sock_sendall(self._socket, data or b"")
         except OSError as error:
             raise StreamingDialFailed(
-                f"error sending request: write tcp {self._route()}: write: {_reason(error)}"
+                f"error sending request: write tcp {self._route()}: write: {reason(error)}"
             ) from error
 
     def _route(self) -> str:
@@ -215,8 +214,4 @@ class BackendConnection:
             host, port = self._socket.getsockname()[:2]
         except OSError:
             return self._peer
-        return f"[{host}]:{port}->{self._peer}" if ":" in host else f"{host}:{port}->{self._peer}"
-
-
-def _reason(error: OSError) -> str:
-    return os.strerror(error.errno).lower() if error.errno and error.errno > 0 else "no such host"
+        return f"{endpoint(host, port)}->{self._peer}"

@@ -11,6 +11,7 @@ from edgestream.kubelet.exchange import Exchange
 from edgestream.kubelet.health import Health
 from edgestream.kubelet.metrics import Metrics
 from edgestream.kubelet.node_logs import NodeLogs
+from edgestream.kubelet.pod_network import PodNetworks
 from edgestream.kubelet.pods import Pods
 from edgestream.kubelet.port_forward import PortForward
 from edgestream.kubelet.remote_command import RemoteCommand
@@ -64,6 +65,7 @@ class CriBackend:
     ) -> None:
         self._client = CriClient(endpoint, call_deadline=call_deadline)
         self._watcher = LogWatcher()
+        self._networks = PodNetworks(self._client)
         self._stat_threads = Threads("measuring", count=THREADS, deadline=MEASURE_DEADLINE)
         self._log_threads = Threads("reading a file", count=THREADS, deadline=FILE_DEADLINE)
         config = Configz(
@@ -83,7 +85,7 @@ class CriBackend:
     def _container_routes(self, dial_deadline: float, node: NodeFacts) -> list[Route]:
         logs = ContainerLogs(self._client, self._watcher)
         command = RemoteCommand(self._client, dial_deadline=dial_deadline)
-        ports = PortForward(self._client, dial_deadline=dial_deadline)
+        ports = PortForward(self._client, self._networks, dial_deadline=dial_deadline)
         checkpoints = node.root_directory / "checkpoints"
         calls = SingleCalls(self._client, checkpoint_directory=checkpoints)
         shapes = (_CONTAINER, _CONTAINER_OF_UID)
@@ -137,5 +139,6 @@ class CriBackend:
         """Close the runtime's connection and stop watching logs. Idempotent."""
         self._stat_threads.close()
         self._log_threads.close()
+        self._networks.close()
         await self._watcher.close()
         await self._client.close()

@@ -7,8 +7,8 @@ from typing import Any
 
 from edgestream.kubelet.backend_connection import BackendConnection
 from edgestream.kubelet.exchange import Exchange
-from edgestream.kubelet.spdy_outputs import OutputEnds
-from edgestream.kubelet.spdy_pings import PingFilter
+from edgestream.spdy.outputs import OutputEnds
+from edgestream.spdy.pings import PingFilter
 from streamkit.errors import ChannelReset, IncompleteAnswer
 from streamkit.http.headers import end_to_end
 from streamkit.service.tasks import spawn

@@ -1,11 +1,11 @@
 """``/exec`` and ``/attach``: a command, or a container's own process, with its streams."""
 
-import json
 from dataclasses import dataclass
 
 from edgestream.answers import KubeletAnswer
 from edgestream.cri.client import CriClient
 from edgestream.cri.cri_pb2 import AttachRequest, ExecRequest
+from edgestream.cri.verbose import verbose_info
 from edgestream.kubelet.exchange import Exchange
 from edgestream.kubelet.pod_of import existing_pod
 from edgestream.kubelet.query import is_one, parse_query
@@ -100,11 +100,8 @@ class RemoteCommand:
     async def _has_tty(self, container_id: str, *, asked: bool) -> bool:
         """Whether the container was made with a tty; what was asked for if the runtime is silent.
 
-        Only the verbose status tells, as JSON of containerd's own.
+        Only the verbose status tells.
         """
         status = await self._client.container_status(container_id, verbose=True)
-        try:
-            tty = json.loads(status.info["info"])["config"].get("tty", False)
-        except (ValueError, LookupError, TypeError, AttributeError):
-            return asked
-        return tty is True
+        config = verbose_info(status.info).get("config")
+        return config.get("tty", False) is True if isinstance(config, dict) else asked

@@ -30,8 +30,7 @@ async def stream(exchange: Exchange, url: str, *, dial_deadline: float, outputs:
     """
     if not url:
         raise KubeletAnswer(500, "URL is not set")
-    if not exchange.request.is_upgrade:
-        raise _http_error("Upgrade request required")
+    require_upgrade(exchange.request)
     address, port, target = _local_target(url)
     headers = without_headers(exchange.request.headers, _NOT_PASSED_ON)
     request = RequestHead(exchange.request.method, target, headers)
@@ -47,6 +46,12 @@ async def stream(exchange: Exchange, url: str, *, dial_deadline: float, outputs:
             raise _http_error(f"invalid upgrade response: status code {head.status}")
         else:
             await _refuse(exchange, connection, head)
+
+
+def require_upgrade(request: RequestHead) -> None:
+    """Raise the KubeletAnswer for a request that asks for no upgrade."""
+    if not request.is_upgrade:
+        raise _http_error("Upgrade request required")
 
 
 async def _put(

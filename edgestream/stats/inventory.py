@@ -1,6 +1,5 @@
 """The pods and containers that run, and where the kernel accounts for them."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -16,6 +15,7 @@ from edgestream.cri.cri_pb2 import (
     PodSandbox,
 )
 from edgestream.cri.lookup import oldest_first
+from edgestream.cri.verbose import verbose_info
 from edgestream.stats.cgroups import Cgroups, locate
 from edgestream.stats.procfs import ProcFs
 from edgestream.threads import Threads
@@ -100,7 +100,7 @@ class Inventory:
             answer = await self._client.sandbox_status(sandbox_id, verbose=True)
         except KubeletAnswer:  # it was removed in the meantime
             return None
-        info = _info(answer.info.get("info", ""))
+        info = verbose_info(answer.info)
         pid, cgroup = await self._locate(info, sandbox_id)
         image = info.get("image")
         details = SandboxDetails(
@@ -119,7 +119,7 @@ class Inventory:
             answer = await self._client.container_status(container_id, verbose=True)
         except KubeletAnswer:  # it was removed in the meantime
             return None
-        _, cgroup = await self._locate(_info(answer.info.get("info", "")), container_id)
+        _, cgroup = await self._locate(verbose_info(answer.info), container_id)
         status = answer.status
         details = ContainerDetails(
             cgroup=cgroup,
@@ -143,12 +143,3 @@ class _Thing(Protocol):
 def _forget_others(known: dict[str, Any], present: Sequence[_Thing]) -> None:
     for each_id in known.keys() - {each.id for each in present}:
         del known[each_id]
-
-
-def _info(text: str) -> dict[str, Any]:
-    """What containerd and CRI-O tell in a verbose status, as JSON of their own."""
-    try:
-        info = json.loads(text)
-    except ValueError:
-        return {}
-    return info if isinstance(info, dict) else {}

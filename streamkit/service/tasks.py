@@ -35,6 +35,14 @@ def spawn(coro: Coroutine[Any, Any, T], *, name: str, owner: Owner) -> asyncio.T
     return task
 
 
+async def cancel_all(tasks: set[asyncio.Task[Any]]) -> None:
+    """Cancel what an owner still holds, and wait until all of it has ended."""
+    if held := list(tasks):
+        for task in held:
+            task.cancel()
+        await asyncio.wait(held)
+
+
 def _log_crash(task: asyncio.Task[Any]) -> None:
     if task.cancelled() or (error := task.exception()) is None:
         return

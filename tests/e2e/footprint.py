@@ -21,8 +21,9 @@ RUNTIME = "containerd"
 waits half a minute for the streams of a client that left before it had opened them all. Its threads
 are its language's own business."""
 
-POOLED = min(32, (os.cpu_count() or 1) + 4) + 2 * THREADS
-"""Threads that wait for work, at most: asyncio's and the edge agent's own."""
+POOLED = min(32, (os.cpu_count() or 1) + 4) + 2 * THREADS + 1
+"""Threads that wait for work, at most: asyncio's and the edge agent's own, of which one is for the
+networks of pods."""
 
 
 class Footprint:

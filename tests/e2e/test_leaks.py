@@ -5,9 +5,11 @@
 
 import os
 import random
+import socket
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 
@@ -15,11 +17,13 @@ from lab.containerd import Lab
 from lab.programs import run
 from tests.e2e.conftest import NewStack
 from tests.e2e.footprint import Footprint, processes
-from tests.e2e.kubectl import tell
+from tests.e2e.forwards import forwarded
+from tests.e2e.kubectl import DEADLINE, tell
 from tests.e2e.stack import Stack, wait_until
 
 ABORTS = int(os.environ.get("E2E_ABORTS", "200"))
 AT_ONCE = 8
+PIECE = 1 << 16
 LONGEST = 0.6
 """Seconds after which even the last of the commands has long begun to talk."""
 
@@ -44,6 +48,12 @@ def test_the_edge_has_no_listening_socket(stack: Stack) -> None:
     sockets = run("ss", "--no-header", "-l", "-n", "-t", "-u", "-x", "-p")
     assert f"pid={stack.cloud.pid}," in sockets
     assert f"pid={stack.edge.pid}," not in sockets
+
+
+CONNECTIONS = 30
+"""Connections through one port-forward, which are there when it is broken off."""
+
+ROUNDS = 5
 
 
 def nothing_is_executed() -> bool:
@@ -78,3 +88,22 @@ def test_nothing_is_left_of_commands_that_were_broken_off(stack: Stack, runtime:
     tell(f"as before {before.wait_until_back():.1f} s later")
     wait_until(nothing_is_executed, "the end of what was executed")
     assert stack.kubectl.ok("exec", "cat", "--", "echo", "fine").out == b"fine\n"
+
+
+def test_nothing_is_left_of_forwarded_connections(stack: Stack) -> None:
+    def connect_and_break_off() -> None:
+        with ExitStack() as sockets, forwarded(stack.kubectl, 8080) as local:
+            made = [
+                sockets.enter_context(socket.create_connection(("127.0.0.1", local), DEADLINE))
+                for _ in range(CONNECTIONS)
+            ]
+            for each in made[::2]:
+                each.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            for each in made[::4]:
+                assert each.recv(PIECE)
+
+    connect_and_break_off()
+    before = Footprint(edge=stack.edge.pid, cloud=stack.cloud.pid)
+    for _ in range(ROUNDS):
+        connect_and_break_off()
+    tell(f"as before {before.wait_until_back():.1f} s later")

@@ -13,7 +13,8 @@ from edgestream.kubelet.cri_backend import CriBackend
 from edgestream.kubelet.serve import answer
 from lab.containerd import Lab
 from streamkit.wire.exchange import RequestHead
-from tests.integration.kubelet.channels import (
+from tests.integration.kubelet.conftest import WebPod
+from tests.support.channels import (
     STATUS,
     STDERR,
     STDIN,
@@ -21,7 +22,6 @@ from tests.integration.kubelet.channels import (
     ChannelClient,
     exit_code,
 )
-from tests.integration.kubelet.conftest import WebPod
 from tests.support.exchange import ask
 
 pytestmark = pytest.mark.lab

@@ -14,8 +14,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosedOK, InvalidStatus
 from websockets.typing import Subprotocol
 
-from tests.integration.kubelet.channels import STATUS, STDIN, STDOUT, exit_code
 from tests.integration.replay.conftest import Node
+from tests.support.channels import STATUS, STDIN, STDOUT, exit_code
 
 pytestmark = pytest.mark.lab
 

@@ -45,6 +45,11 @@ def test_it_knows_how_the_service_begins_and_ends() -> None:
     assert value_of("Restart") == "always"
 
 
+def test_it_may_enter_the_networks_of_pods_and_no_other_namespace() -> None:
+    assert "CAP_SYS_ADMIN" in value_of("CapabilityBoundingSet").split()
+    assert value_of("RestrictNamespaces") == "net"
+
+
 def test_systemd_finds_no_fault(tmp_path: Path) -> None:
     if not (analyze := shutil.which("systemd-analyze")):
         pytest.skip("no systemd here")

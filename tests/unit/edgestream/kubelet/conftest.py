@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from edgestream.cri import cri_pb2
 from edgestream.kubelet.cri_backend import CriBackend
 from tests.support.runtime import ScriptedRuntime, container, sandbox, serving
 
@@ -11,10 +12,14 @@ DEADLINE = 5.0
 
 @pytest.fixture
 async def runtime(tmp_path: Path) -> AsyncIterator[ScriptedRuntime]:
-    """A runtime with the pod ``web``, uid ``u1``, and its running container ``app``, id ``c1``."""
+    """A runtime with the pod ``web``, uid ``u1``, and its running container ``app``, id ``c1``.
+
+    It does not tell where its sandbox ``s1`` has its network.
+    """
     runtime = ScriptedRuntime()
     runtime.sandboxes = [sandbox("s1", created_at=1)]
     runtime.containers = [container("c1", created_at=2)]
+    runtime.sandbox_statuses["s1"] = cri_pb2.PodSandboxStatusResponse()
     async with serving(runtime, tmp_path / "cri.sock"):
         yield runtime
 

@@ -52,6 +52,7 @@ def test_spdy_names_its_ports_later(query: str) -> None:
             'unable to parse "65536" as a port: strconv.ParseUint: parsing "65536": value out of',
         ),
         ("port=0", 'port "0" must be > 0'),
+        ("port=1" + ",1" * 100, 'query parameter "port" names more than 100 ports'),
         ("port=80&port=x&port=", 'unable to parse "x" as a port: strconv.ParseUint: parsing "x":'),
     ],
 )
@@ -63,8 +64,8 @@ def test_bad_ports(query: str, body: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/portForward/default/web", "/portForward/default/web/u1"])
-async def test_the_runtime_is_asked_for_the_newest_sandbox(
-    backend: CriBackend, runtime: ScriptedRuntime, path: str
+async def test_a_network_out_of_reach_is_left_to_the_runtime(
+    backend: CriBackend, runtime: ScriptedRuntime, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def switch(peer: Peer) -> None:
         await peer.receive_head()
@@ -73,9 +74,37 @@ async def test_the_runtime_is_asked_for_the_newest_sandbox(
     runtime.sandboxes.append(sandbox("s0", created_at=0, ready=False))
     async with asyncio.timeout(LIMIT), scripted_server(switch) as server:
         runtime.streaming_url = server.url
-        head, body = await ask(backend, RequestHead("GET", f"{path}?port=80", WEBSOCKET))
-    assert (head.status, body) == (101, b"bytes")
+        for _ in range(2):
+            head, body = await ask(backend, RequestHead("GET", f"{path}?port=80", WEBSOCKET))
+            assert (head.status, body) == (101, b"bytes")
     assert runtime.requests[-1] == cri_pb2.PortForwardRequest(pod_sandbox_id="s1", port=[80])
+    lines = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    (line,) = lines
+    why = "the container runtime does not tell where a sandbox's network is"
+    assert line == f"port-forward goes through the container runtime: {why}"
+
+
+async def test_without_an_upgrade_there_is_nothing_to_forward(
+    backend: CriBackend, runtime: ScriptedRuntime
+) -> None:
+    runtime.sandbox_statuses["s1"].status.linux.namespaces.options.network = cri_pb2.NODE
+    async with asyncio.timeout(LIMIT):
+        head, body = await ask(backend, RequestHead("POST", "/portForward/default/web"))
+    assert (head.status, body) == (500, b"Upgrade request required\n")
+
+
+@pytest.mark.parametrize("state", ["stopped", "closed"])
+async def test_a_sandbox_that_stops_is_left_to_the_runtime(
+    backend: CriBackend, runtime: ScriptedRuntime, state: str
+) -> None:
+    if state == "stopped":
+        runtime.sandboxes = [sandbox("s1", created_at=1, ready=False)]
+    else:
+        runtime.sandbox_statuses["s1"].info["info"] = '{"netNamespaceClosed": true}'
+    async with asyncio.timeout(LIMIT):
+        head, body = await ask(backend, RequestHead("POST", "/portForward/default/web", SPDY))
+    assert (head.status, body) == (500, b"URL is not set")
+    assert runtime.requests[-1] == cri_pb2.PortForwardRequest(pod_sandbox_id="s1")
 
 
 @pytest.mark.parametrize(

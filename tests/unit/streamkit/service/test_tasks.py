@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from streamkit.errors import TunnelClosed
-from streamkit.service.tasks import spawn
+from streamkit.service.tasks import cancel_all, spawn
 
 
 async def fail(error: Exception) -> None:
@@ -87,3 +87,14 @@ async def test_a_group_that_has_ended_takes_no_more_and_no_coroutine_is_left() -
         pass
     with pytest.raises(RuntimeError, match="is finished"):
         spawn(wait_for_ever(), name="late", owner=group)
+
+
+async def test_all_that_is_held_is_cancelled_and_waited_for() -> None:
+    tasks: set[asyncio.Task[Any]] = set()
+    started = [spawn(wait_for_ever(), name=f"waiter {number}", owner=tasks) for number in range(3)]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await cancel_all(tasks)
+        await cancel_all(tasks)
+    assert all(task.cancelled() for task in started)
+    assert tasks == set()

@@ -3,7 +3,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgestream.kubelet.spdy_pings import PingFilter
+from edgestream.spdy.pings import PingFilter
 
 PING = bytes.fromhex("80030006 00000004")
 SYN_STREAM = bytes.fromhex("80030001 0000000a") + b"any header"

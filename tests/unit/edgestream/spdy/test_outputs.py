@@ -6,7 +6,7 @@ from unittest import mock
 import pytest
 
 from edgestream.kubelet.runtime_stream import stream
-from edgestream.kubelet.spdy_outputs import OutputEnds
+from edgestream.spdy.outputs import OutputEnds
 from streamkit.errors import IncompleteAnswer
 from streamkit.wire.exchange import RequestHead
 from tests.support.exchange import MemoryExchange

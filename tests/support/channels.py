@@ -1,5 +1,9 @@
-"""A client of ``v4.channel.k8s.io``: WebSocket messages whose first byte is the channel."""
+"""A client of ``v4.channel.k8s.io``: WebSocket messages whose first byte is the channel.
 
+In ``v4.base64.channel.k8s.io`` that is a digit, and the rest is base64.
+"""
+
+import base64
 import json
 from collections import defaultdict
 from typing import Any, Self
@@ -13,20 +17,23 @@ from websockets.uri import parse_uri
 from streamkit.wire.exchange import RequestHead, ResponseHead
 from tests.support.exchange import MemoryExchange
 
-SUBPROTOCOL = "v4.channel.k8s.io"
+BINARY, BASE64 = "v4.channel.k8s.io", "v4.base64.channel.k8s.io"
 STDIN, STDOUT, STDERR, STATUS = range(4)
 
 
 class ChannelClient:
     """The caller's end of an exchange that is upgraded to channels."""
 
-    def __init__(self, target: str, *, room: int = 1 << 16) -> None:
-        self._protocol = ClientProtocol(
-            parse_uri(f"ws://edge{target}"), subprotocols=[Subprotocol(SUBPROTOCOL)]
+    def __init__(self, target: str, *, protocol: str = BINARY, room: int = 1 << 16) -> None:
+        self._chosen = protocol
+        self.protocol = ClientProtocol(
+            parse_uri(f"ws://edge{target}"), subprotocols=[Subprotocol(protocol)]
         )
-        request = self._protocol.connect()
-        self._protocol.send_request(request)
-        self._protocol.data_to_send()  # the exchange carries the request's head as such
+        self.others: list[Frame] = []
+        """Frames that are no messages."""
+        request = self.protocol.connect()
+        self.protocol.send_request(request)
+        self.protocol.data_to_send()  # the exchange carries the request's head as such
         head = RequestHead("GET", target, tuple(request.headers.raw_items()))
         self.exchange = MemoryExchange(head, room=room)
         self._received: defaultdict[int, bytearray] = defaultdict(bytearray)
@@ -35,16 +42,23 @@ class ChannelClient:
         """Wait for the 101. Fails an assertion for any other answer."""
         head = await self.exchange.head()
         assert head.status == 101, (head, await self.exchange.receive_all())
-        self._protocol.receive_data(_head_bytes(head))
-        (response,) = self._protocol.events_received()
+        self.protocol.receive_data(_head_bytes(head))
+        (response,) = self.protocol.events_received()
         assert isinstance(response, Response)
-        assert self._protocol.subprotocol == SUBPROTOCOL
+        assert self.protocol.subprotocol == self._chosen
         return self
 
     async def send(self, channel: int, data: bytes) -> None:
         """Send one message on the channel."""
-        self._protocol.send_binary(bytes([channel]) + data)
-        for piece in self._protocol.data_to_send():
+        if self._chosen == BASE64:
+            self.protocol.send_text(b"%d" % channel + base64.b64encode(data))
+        else:
+            self.protocol.send_binary(bytes([channel]) + data)
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Send what the protocol has to say."""
+        for piece in self.protocol.data_to_send():
             await self.exchange.send(piece)
 
     async def receive_until(self, channel: int, mark: bytes) -> bytes:
@@ -63,11 +77,15 @@ class ChannelClient:
         data = await self.exchange.receive()
         if not data:
             return False
-        self._protocol.receive_data(data)
-        for event in self._protocol.events_received():
+        self.protocol.receive_data(data)
+        for event in self.protocol.events_received():
             assert isinstance(event, Frame)
             if event.opcode is Opcode.BINARY:
                 self._received[event.data[0]] += event.data[1:]
+            elif event.opcode is Opcode.TEXT:
+                self._received[int(event.data[:1])] += base64.b64decode(event.data[1:])
+            else:
+                self.others.append(event)
         return True
 
 

@@ -5,9 +5,8 @@ ended (containerd 1.6: the rest of stdin is stuck in a FIFO that nobody reads an
 output has ended and the input stands still, no status is to be expected.
 """
 
-_HEADER_SIZE = 8
-_CONTROL = 0x80
-_FIN = 0x01
+from edgestream.spdy.frames import CONTROL_BIT, Data, FrameReader
+from streamkit.errors import BadRequest
 
 
 class OutputEnds:
@@ -19,9 +18,8 @@ class OutputEnds:
     def __init__(self, expected: int) -> None:
         self._expected = expected
         self._is_spdy: bool | None = None if expected else False
-        self._ended: set[bytes] = set()
-        self._header = b""
-        self._remaining = 0
+        self._ended: set[int] = set()
+        self._frames = FrameReader()
 
     @property
     def are_complete(self) -> bool:
@@ -31,21 +29,13 @@ class OutputEnds:
     def feed(self, data: bytes) -> None:
         """See what the server sent next."""
         if self._is_spdy is None:
-            self._is_spdy = data[:1] >= b"\x80"  # a server begins with a control frame
-        position = 0
-        while self._is_spdy and position < len(data):
-            if self._remaining:
-                step = min(self._remaining, len(data) - position)
-                self._remaining -= step
-            else:
-                step = min(_HEADER_SIZE - len(self._header), len(data) - position)
-                self._header += data[position : position + step]
-                if len(self._header) == _HEADER_SIZE:
-                    self._see(self._header)
-                    self._header = b""
-            position += step
-
-    def _see(self, header: bytes) -> None:
-        self._remaining = int.from_bytes(header[5:])
-        if not header[0] & _CONTROL and header[4] & _FIN:
-            self._ended.add(header[:4])
+            self._is_spdy = data[0] >= CONTROL_BIT  # a server begins with a control frame
+        if not self._is_spdy:
+            return
+        try:
+            frames = self._frames.feed(data)
+        except BadRequest:
+            self._is_spdy = False
+            return
+        ended = (each.stream_id for each in frames if isinstance(each, Data) and each.is_last)
+        self._ended.update(ended)

@@ -6,9 +6,10 @@ slow link can be megabytes. A client that has nothing to say still sends a ping 
 (k8s.io/apimachinery ``httpstream/spdy``), and waits for its answer before it sends another.
 """
 
-_HEADER_SIZE = 8
-_PING = bytes.fromhex("80030006 00000004")
-_PING_SIZE = 12
+from edgestream.spdy.frames import CONTROL_BIT, HEADER, Kind, control_frame
+
+_PING_SIZE = HEADER.size + 4
+_PING = control_frame(Kind.PING, bytes(4))[: HEADER.size]
 
 
 class PingFilter:
@@ -27,7 +28,7 @@ class PingFilter:
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
         """The data without its pings, and the pings. A header is held back until it is whole."""
         if self._is_spdy is None:
-            self._is_spdy = data[:1] >= b"\x80"  # a client begins with a control frame
+            self._is_spdy = data[0] >= CONTROL_BIT  # a client begins with a control frame
         if not self._is_spdy:
             return data, b""
         if len(data) <= self._remaining:
@@ -38,9 +39,9 @@ class PingFilter:
         position = 0
         while position < len(data):
             if not self._remaining:
-                header = data[position : position + _HEADER_SIZE]
+                header = data[position : position + HEADER.size]
                 is_ping = header == _PING
-                size = _PING_SIZE if is_ping else _HEADER_SIZE
+                size = _PING_SIZE if is_ping else HEADER.size
                 if len(data) - position < size:
                     self._begun = data[position:]
                     break
@@ -48,7 +49,7 @@ class PingFilter:
                     pings.append(data[position : position + size])
                     position += size
                     continue
-                self._remaining = _HEADER_SIZE + int.from_bytes(header[5:])
+                self._remaining = HEADER.size + int.from_bytes(header[5:])
             step = min(self._remaining, len(data) - position)
             others.append(data[position : position + step])
             self._remaining -= step
