@@ -1,7 +1,7 @@
 """``python -m tests.support.scripted_edge SERVER NODE NODE-IP PKI``: an edge node as a process.
 
-Its kubelet answers every request with the node's name and what was asked. It prints one line once
-it is connected.
+Its kubelet answers every request with the node's name and what was asked; an upgraded stream is an
+echo.
 """
 
 import asyncio
@@ -27,6 +27,12 @@ class Kubelet:
 
     async def serve(self, exchange: Exchange) -> None:
         request = exchange.request
+        if request.is_upgrade:
+            upgrade = (("Connection", "Upgrade"), ("Upgrade", "SPDY/3.1"))
+            await exchange.send_head(ResponseHead(101, upgrade))
+            while data := await exchange.read():
+                await exchange.write(data)
+            return
         secrets = header_values(request.headers, "authorization")
         await exchange.send_head(ResponseHead(200, (("Content-Type", "text/plain"),)))
         await exchange.write(f"{self._node} {request.method} {request.target}\n".encode())
