@@ -3,13 +3,15 @@
 import asyncio
 import os
 import struct
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from unittest import mock
 from urllib.parse import urlencode
 
 import pytest
 
 from edgestream.kubelet.cri_backend import CriBackend
+from edgestream.kubelet.pod_network import CannotEnter, PodNetworks
 from edgestream.kubelet.serve import answer
 from lab.containerd import Lab
 from streamkit.wire.exchange import RequestHead
@@ -22,7 +24,9 @@ from tests.support.channels import (
     ChannelClient,
     exit_code,
 )
-from tests.support.exchange import ask
+from tests.support.exchange import MemoryExchange, ask
+from tests.support.http_server import free_port
+from tests.support.spdy_client import receiving
 
 pytestmark = pytest.mark.lab
 
@@ -101,13 +105,58 @@ async def test_attach(backend: CriBackend, web: WebPod, container: str, echoed: 
         assert await client.receive_until(STDOUT, echoed) == echoed
 
 
-async def test_port_forward(backend: CriBackend, lab: Lab, web: WebPod) -> None:
+@contextmanager
+def served_by(who: str) -> Iterator[None]:
+    """Let port-forward be answered by the ``agent`` itself, or left to the ``runtime``."""
+    with ExitStack() as stack:
+        if who == "runtime":
+            refusal = mock.AsyncMock(side_effect=CannotEnter("so says the test"))
+            stack.enter_context(mock.patch.object(PodNetworks, "check", refusal))
+        yield
+
+
+@pytest.mark.parametrize("who", ["agent", "runtime"])
+async def test_port_forward(backend: CriBackend, lab: Lab, web: WebPod, who: str) -> None:
     if not lab.has_network:
         pytest.skip("pods can't have a network of their own here")
-    async with connected(backend, "/portForward/default/web?port=8080") as client:
-        await client.send(0, b"GET / HTTP/1.0\r\n\r\n")
-        page = await client.receive_until(0, b"hello from the lab\n")
+    with served_by(who):
+        async with connected(backend, "/portForward/default/web?port=8080") as client:
+            await client.send(0, b"GET / HTTP/1.0\r\n\r\n")
+            page = await client.receive_until(0, b"hello from the lab\n")
     assert page.startswith(struct.pack("<H", 8080) + b"HTTP/1.")
+
+
+async def told_by(who: str, backend: CriBackend, name: str, port: int) -> str:
+    """What a client of SPDY is told of that pod's port, to which nobody listens."""
+    headers = (*SPDY, ("X-Stream-Protocol-Version", "portforward.k8s.io"))
+    exchange = MemoryExchange(RequestHead("POST", f"/portForward/default/{name}", headers))
+    with served_by(who):
+        async with asyncio.timeout(LIMIT), receiving(exchange) as client:
+            serving = asyncio.create_task(answer(backend, exchange))
+            assert (await exchange.head()).headers == headers
+            errors, data = await client.connect(port)
+            await client.until(lambda: {errors, data} <= set(client.ended))
+            serving.cancel()
+            await asyncio.wait([serving])
+    return client.data[errors].decode()
+
+
+@pytest.mark.parametrize("host_network", [False, True])
+async def test_a_refused_port_is_told_as_the_runtime_tells_it(
+    backend: CriBackend, lab: Lab, host_network: bool
+) -> None:
+    if not (host_network or lab.has_network):
+        pytest.skip("pods can't have a network of their own here")
+    name, port = f"refuser-{host_network}".lower(), free_port()
+    lab.run_pod(name, host_network=host_network)
+    own, runtimes = [
+        (await told_by(who, backend, name, port)).partition(" IPv6 ")
+        for who in ("agent", "runtime")
+    ]
+    assert own[0] == runtimes[0]
+    assert own[0].endswith(f"IPv4: dial tcp4 127.0.0.1:{port}: connect: connection refused")
+    # The runtime looks "localhost" up on its host, where it need not have an IPv6 address.
+    assert own[2] == f"dial tcp6 [::1]:{port}: connect: connection refused "
 
 
 @pytest.mark.parametrize(
