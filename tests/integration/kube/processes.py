@@ -39,8 +39,8 @@ class CloudProcess:
     async def client(self) -> AsyncIterator[ApiClient]:
         """An API server's connection, for the length of the block."""
         context = ssl.create_default_context(cafile=str(self.pki / "ca.crt"))
-        pair = [self.pki / f"apiserver-client.{kind}" for kind in ("crt", "key")]
-        context.load_cert_chain(*pair)
+        stem = self.pki / "apiserver-client"
+        context.load_cert_chain(stem.with_suffix(".crt"), stem.with_suffix(".key"))
         async with asyncio.timeout(DEADLINE):
             streams = await asyncio.open_connection("127.0.0.1", self.stream_port, ssl=context)
         client = ApiClient(*streams)
