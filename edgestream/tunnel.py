@@ -7,11 +7,13 @@ runs everywhere and costs more.
 import errno
 import importlib.util
 import os
+import re
 import socket
 import ssl
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Protocol
+from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from streamkit.errors import (
@@ -32,6 +34,8 @@ USER_AGENT = "edgestream"
 FIRST_SIGN_DEADLINE = 125.0
 """A stock cloud reads nothing, and so answers no ping, while it writes the node's status: up to
 120 s after connecting (KubeEdge ``cloud/pkg/cloudstream/tunnelserver.go``)."""
+_WANTS_CREDENTIALS = re.compile(r"proxy rejected connection\D*407$")
+"""What both libraries say of a proxy's 407, of which one keeps the status nowhere else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +132,11 @@ def proxy_of(options: TunnelOptions) -> str | None:
     return proxies.get("https") or proxies.get("all")
 
 
+def _proxy_address(options: TunnelOptions) -> str:
+    """Where the proxy is, without the credentials that its URL may hold; empty without a proxy."""
+    return urlsplit(proxy_of(options) or "").netloc.rpartition("@")[2]
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
@@ -163,8 +172,10 @@ def unanswered_error(server: str) -> StreamError:
     )
 
 
-def dial_error(server: str, error: BaseException) -> StreamError:
+def dial_error(options: TunnelOptions, error: BaseException) -> StreamError:
     """What a failure on the way to the cloud means."""
+    server, proxy = options.server, _proxy_address(options)
+    by = f" by the proxy at {proxy}" if proxy else ""
     if isinstance(error, ssl.SSLCertVerificationError):
         return UntrustedPeer(
             f"the certificate of the cloud at {server} is not trusted: {error.verify_message}",
@@ -178,10 +189,15 @@ def dial_error(server: str, error: BaseException) -> StreamError:
             hint="check that the port speaks TLS and that its CA issued this node's certificate",
         )
     if isinstance(error, TimeoutError):
-        return DialFailed(f"the cloud at {server} did not answer in time")
+        return DialFailed(f"the cloud at {server} did not answer in time{by}")
+    if proxy and _WANTS_CREDENTIALS.search(str(error)):
+        return DialFailed(
+            f"the cloud at {server} can't be reached: the proxy at {proxy} wants credentials",
+            hint="HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT",
+        )
     number = getattr(error, "errno", None) or 0
     if isinstance(error, ConnectionResetError):  # which the TLS library raises without a word
         number = errno.ECONNRESET
     # asyncio's own words for a failed connect are a Python tuple; those of the resolver are fine.
     why = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or str(error)
-    return DialFailed(f"the cloud at {server} can't be reached: {why or type(error).__name__}")
+    return DialFailed(f"the cloud at {server} can't be reached{by}: {why or type(error).__name__}")

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Mapping
 
 from picows import WSError, WSInvalidStatusError, WSTransport, ws_connect
+from python_socks import ProxyError
 
 from edgestream.tunnel import (
     FIRST_SIGN_DEADLINE,
@@ -53,8 +54,8 @@ async def dial(
     except WSInvalidStatusError as error:
         status = error.response.status if error.response else 0
         raise refused_error(options.server, int(status), error.raw_body or b"") from error
-    except (OSError, WSError, EOFError) as error:
-        raise dial_error(options.server, error) from error
+    except (OSError, WSError, ProxyError, EOFError) as error:
+        raise dial_error(options, error) from error
     if not isinstance(listener, PicowsTunnel):
         # picows returns no listener where the connection ended before its handshake did.
         raise unanswered_error(options.server)

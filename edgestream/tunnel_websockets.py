@@ -73,7 +73,7 @@ async def dial(
     except (OSError, InvalidHandshake, InvalidProxy, ConnectionClosed, EOFError) as error:
         if isinstance(error.__cause__, EOFError):
             raise unanswered_error(options.server) from error
-        raise dial_error(options.server, error) from error
+        raise dial_error(options, error) from error
     bound_unsent(connection.transport.get_extra_info("socket"))
     return WebsocketsTunnel(connection, options)
 
