@@ -179,7 +179,8 @@ def dial_error(options: TunnelOptions, error: BaseException) -> StreamError:
     if isinstance(error, ssl.SSLCertVerificationError):
         return UntrustedPeer(
             f"the certificate of the cloud at {server} is not trusted: {error.verify_message}",
-            hint="tlsTunnelCAFile must be the CA that issued it, and it must name the server",
+            hint="tlsTunnelCAFile must be the CA that issued it, and it must name the server; "
+            "whatever ends TLS on the way (a balancer, a proxy) has to pass the port through",
         )
     cause = error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else error
     if isinstance(cause, ssl.SSLError) and cause.reason:

@@ -68,7 +68,9 @@ def add_iptables(commands: Commands) -> None:
     once = command.add_mutually_exclusive_group()
     once.add_argument("--once", action="store_true", help="put the rules right and exit")
     once.add_argument(
-        "--dry-run", action="store_true", help="show what would be changed; change nothing"
+        "--dry-run",
+        action="store_true",
+        help="show what would be changed; change nothing, and exit with 1 if it is anything",
     )
     once.add_argument("--cleanup", action="store_true", help="remove all of it and exit")
     command.set_defaults(run=_run)
@@ -89,20 +91,25 @@ def _run(args: argparse.Namespace) -> int:
         interval=args.interval,
     )
 
+    code = Exit.OK
+
     async def work() -> None:
+        nonlocal code
         if args.cleanup:
             removed = await service.clean_up()
             sys.stdout.write(
                 "removed the chain TUNNEL-PORT\n" if removed else "nothing to remove\n"
             )
         elif args.dry_run:
-            sys.stdout.write(await service.plan(options))
+            text, is_any = await service.plan(options)
+            sys.stdout.write(text)
+            code = Exit.FAILED if is_any else Exit.OK
         elif args.once:
             await service.sync_once(options)
         else:
             await service.run(options)
 
-    return run_service("cloudstream iptables", work, verbosity=args.verbosity) or Exit.OK
+    return run_service("cloudstream iptables", work, verbosity=args.verbosity) or code
 
 
 def _port(text: str) -> int:

@@ -53,21 +53,23 @@ class IptablesManager:
         self._applied = wanted
         return corrected
 
-    async def plan(self, wanted: Wanted) -> str:
-        """What ``sync`` would apply, as text; nothing is changed."""
+    async def plan(self, wanted: Wanted) -> tuple[str, bool]:
+        """What ``sync`` would apply, as text, and whether that is anything; nothing is changed."""
         choice = await look_around(self._tools)
-        parts = [f"# {choice.reason}\n"]
+        parts, is_any = [f"# {choice.reason}\n"], False
         for family in Family:
             text = correction(await _found(choice.tool, family, wanted[family]), wanted[family])
             program = choice.tool.program(family, "-restore")
             parts.append(f"# {program} --noflush\n{text}" if text else f"# {program}: nothing\n")
+            is_any |= bool(text)
         for tool in choice.others:
             for family in Family:
                 with contextlib.suppress(PacketFilterError):
                     if text := removal(*await _leftovers(tool, family, wanted[family])):
                         program = tool.program(family, "-restore")
                         parts.append(f"# {program} --noflush\n{text}")
-        return "".join(parts)
+                        is_any = True
+        return "".join(parts), is_any
 
     async def remove(self) -> int:
         """Leave nothing of ours, in no back end; how many rule sets had something."""

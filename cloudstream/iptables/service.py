@@ -118,8 +118,8 @@ async def sync_once(options: Options) -> None:
         await work.sync()
 
 
-async def plan(options: Options) -> str:
-    """What ``sync_once`` would apply. Raises as that does."""
+async def plan(options: Options) -> tuple[str, bool]:
+    """What ``sync_once`` would apply, and whether that is anything. Raises as that does."""
     async with _working(options) as work:
         await work.known()
         for problem in work.view.problems():

@@ -96,7 +96,7 @@ async def test_once_then_a_dry_run_then_cleanup(place: Namespace, tmp_path: Path
     async with api_server(place, tmp_path) as kubeconfig:
         put_record(place, {"10.2.0.12": 10351, "10.2.4.15": 10350})
         code, out, err = await run(place, "--kubeconfig", kubeconfig, "--dry-run")
-        assert (code, place.rules("nft")) == (0, before)
+        assert (code, place.rules("nft")) == (1, before)
         assert "# iptables-nft: it holds the KUBE-* chains\n" in out
         rule = "-d 10.2.4.15/32 -p tcp -m tcp --dport 10351 -j DNAT --to-destination "
         assert f"-A TUNNEL-PORT {rule}10.2.0.12:10003\n" in out
@@ -105,6 +105,11 @@ async def test_once_then_a_dry_run_then_cleanup(place: Namespace, tmp_path: Path
         code, out, err = await run(place, "--kubeconfig", kubeconfig, *options)
         assert (code, out) == (0, "")
         assert f"{rule}10.2.0.12:20003" in place.rules("nft")
+        command = ("--kubeconfig", kubeconfig, "--dry-run", "--forward-port")
+        code, out, _ = await run(place, *command, "20003")
+        assert (code, out.count(": nothing\n")) == (0, 2)
+        code, out, _ = await run(place, *command, "10003")
+        assert code == 1
         assert TOKEN not in err
     code, out, err = await run(place, "--cleanup")
     assert (code, out) == (0, "removed the chain TUNNEL-PORT\n")

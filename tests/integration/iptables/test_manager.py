@@ -151,7 +151,7 @@ async def test_rules_that_guides_had_people_add_go(
     await sync(keeper, {Family.V4: (), Family.V6: ()})
     assert place.rules("nft") == with_them  # nothing is in their place yet
     keeper = await manager()
-    plan = await keeper.plan(ONLY_V4)
+    plan, _ = await keeper.plan(ONLY_V4)
     assert plan.partition(f"# iptables-{where}-restore --noflush\n")[2].count("-D ") == 4
     await sync(keeper)
     expected = [f"+ {line}" for line in (*V4, *OURS, ":TUNNEL-PORT - ")]
@@ -239,13 +239,16 @@ async def test_ipv6_is_left_alone_while_nothing_is_wanted_of_it(
 async def test_a_plan_changes_nothing(place: Namespace, backend: str) -> None:
     before = furnish(place, backend)
     keeper = await manager()
-    plan = await keeper.plan(ONLY_V4)
+    plan, is_any = await keeper.plan(ONLY_V4)
+    assert is_any
     assert plan.startswith(f"# iptables-{backend}: it holds the KUBE-* chains\n")
     assert f"# iptables-{backend}-restore --noflush\n*nat\n:TUNNEL-PORT - [0:0]\n" in plan
     assert f"# ip6tables-{backend}-restore: nothing\n" in plan
     assert place.rules(backend) == before
     await sync(keeper)
-    assert f"# iptables-{backend}-restore: nothing\n" in await keeper.plan(ONLY_V4)
+    plan, is_any = await keeper.plan(ONLY_V4)
+    assert not is_any
+    assert f"# iptables-{backend}-restore: nothing\n" in plan
 
 
 async def test_whoever_else_changes_the_rules_is_told(

@@ -1,9 +1,10 @@
-"""An edge behind a corporate proxy: CONNECT is the only way out, and the proxy may want a name."""
+"""An edge behind a corporate proxy: CONNECT is the only way out, and some want credentials."""
 
 import asyncio
 import base64
 import contextlib
 import logging
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +13,12 @@ import pytest
 
 import edgestream.tunnel
 from edgestream.tunnel import TunnelOptions, dial
-from streamkit.errors import DialFailed, StreamError
+from streamkit.errors import DialFailed, StreamError, UntrustedPeer
 from streamkit.pki.contexts import tunnel_client_context
+from streamkit.pki.issue import issue_all
 from streamkit.service.logs import TRACE
 from streamkit.session.v1_edge import V1EdgeSession
-from tests.support.cloud import NODE, Cloud, running_cloud
+from tests.support.cloud import NODE, Cloud, running_cloud, tls_files
 from tests.support.http_server import free_port
 from tests.support.wait import until
 
@@ -161,6 +163,26 @@ async def test_a_proxy_that_wants_credentials_gets_them_and_no_log_does(
     async with dialled(cloud, f"{HOST}:10004"):
         assert len(proxy.asked) == 3
     assert SECRET not in caplog.text
+
+
+async def test_whoever_ends_tls_on_the_way_is_thought_of(cloud: Cloud, tmp_path: Path) -> None:
+    issue_all(tmp_path / "interceptor")
+    files = tls_files(tmp_path / "interceptor", "tunnel")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files.cert, files.key)
+    seen: list[bytes] = []
+
+    async def intercept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await reader.read(1))
+        writer.close()
+
+    async with await asyncio.start_server(intercept, "127.0.0.1", 0, ssl=context) as server:
+        port = server.sockets[0].getsockname()[1]
+        error = await refusal(cloud, f"127.0.0.1:{port}")
+    assert isinstance(error, UntrustedPeer)
+    assert f"the certificate of the cloud at 127.0.0.1:{port} is not trusted" in str(error)
+    assert "whatever ends TLS on the way (a balancer, a proxy) has to pass the port" in error.hint
+    assert not any(seen)  # the node has said nothing to it
 
 
 async def test_a_proxy_that_is_away_is_named_without_its_credentials(
