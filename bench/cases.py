@@ -6,6 +6,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -33,12 +34,19 @@ SHORT_REQUESTS = 1000
 TUNNELS = 500
 
 
+@dataclass(frozen=True)
+class _Side:
+    """One of the two ways to the same answers, and who works for it."""
+
+    name: str
+    port: int
+    processes: dict[str, Process]
+
+
 def all_cases(bench: Bench) -> Iterator[Figure]:
     """One run of everything, the relay beside ours."""
     context = client_context(bench.pki)
-    yield from _side("relay", bench.relay_port, context, {"relay": bench.relay})
-    ours = {"cloud": bench.cloud, "edge": bench.edge}
-    yield from _side("ours", bench.stream_port, context, ours)
+    yield from _both_sides(bench, context)
     yield from _beside_bulk(bench)
     rate = short_logs(bench.stream_port, context, SHORT_REQUESTS)
     yield Figure("logs of one line, one connection", rate, "requests/s")
@@ -46,33 +54,41 @@ def all_cases(bench: Bench) -> Iterator[Figure]:
     yield from log_cases()
 
 
-def _side(
-    side: str, port: int, context: ssl.SSLContext, processes: dict[str, Process]
-) -> Iterator[Figure]:
-    """What both paths are asked for."""
-    eight = partial(_together, 8, partial(download, port, context, BULK // 8))
+def _both_sides(bench: Bench, context: ssl.SSLContext) -> Iterator[Figure]:
+    """What both paths are asked for, in turns: the machine's moods then meet both."""
+    sides = (
+        _Side("relay", bench.relay_port, {"relay": bench.relay}),
+        _Side("ours", bench.stream_port, {"cloud": bench.cloud, "edge": bench.edge}),
+    )
     for what, move in (
-        ("log download", partial(download, port, context, BULK)),
-        ("exec upload", partial(upload, port, context, BULK)),
-        ("log download of 8 streams", eight),
+        ("log download", partial(download, context=context, size=BULK)),
+        ("exec upload", partial(upload, context=context, size=BULK)),
+        (
+            "log download of 8 streams",
+            partial(_together, 8, partial(download, context=context, size=BULK // 8)),
+        ),
     ):
-        yield from _bulk(f"{what}, {side}", processes, move)
-    yield from _latency(f"echo of 64 bytes, {side}", echo(port, context, 64, ECHO_ROUNDS))
-    rate = echo_sessions(port, context, SESSIONS, SESSION_ROUNDS)
-    yield Figure(f"echoes of {SESSIONS} sessions, {side}", rate, "round trips/s")
+        for side in sides:
+            yield from _bulk(f"{what}, {side.name}", side, move)
+    for side in sides:
+        seconds = echo(side.port, context, 64, ECHO_ROUNDS)
+        yield from _latency(f"echo of 64 bytes, {side.name}", seconds)
+    for side in sides:
+        rate = echo_sessions(side.port, context, SESSIONS, SESSION_ROUNDS)
+        yield Figure(f"echoes of {SESSIONS} sessions, {side.name}", rate, "round trips/s")
 
 
-def _bulk(name: str, processes: dict[str, Process], run: Callable[[], float]) -> Iterator[Figure]:
-    before = {key: process.usage().cpu for key, process in processes.items()}
-    seconds = run()
+def _bulk(name: str, side: _Side, move: Callable[..., float]) -> Iterator[Figure]:
+    before = {key: process.usage().cpu for key, process in side.processes.items()}
+    seconds = move(port=side.port)
     yield Figure(name, BULK / 1e6 / seconds, "MB/s")
-    for key, process in processes.items():
+    for key, process in side.processes.items():
         used = (process.usage().cpu - before[key]) / (BULK / GB)
         yield Figure(f"{name}, CPU of {key}", used, "s/GB")
 
 
-def _together(count: int, run: Callable[[], object]) -> float:
-    threads = [threading.Thread(target=run) for _ in range(count)]
+def _together(count: int, run: Callable[..., object], *, port: int) -> float:
+    threads = [threading.Thread(target=run, kwargs={"port": port}) for _ in range(count)]
     began = time.perf_counter()
     for thread in threads:
         thread.start()
@@ -109,9 +125,15 @@ def _beside_bulk(bench: Bench) -> Iterator[Figure]:
 def _idle(bench: Bench) -> Iterator[Figure]:
     names = [f"idle-{number}" for number in range(TUNNELS)]
     issue_all(Path(bench.pki), nodes=names)
-    hold_tunnels(bench.tunnel_port, bench.pki, names[:50], lambda: None)
-    before = bench.cloud.usage()
-    rate, held = hold_tunnels(bench.tunnel_port, bench.pki, names, bench.cloud.usage)
-    yield Figure("idle tunnels, connects", rate, "per s")
-    yield Figure("idle tunnels, memory each", (held.rss - before.rss) / TUNNELS / 1024, "KiB")
-    yield Figure("idle tunnels, CPU per connect", (held.cpu - before.cpu) / TUNNELS * 1e3, "ms")
+    for side, port, process in (
+        ("relay", bench.handshake_port, bench.relay),
+        ("ours", bench.tunnel_port, bench.cloud),
+    ):
+        hold_tunnels(port, bench.pki, names[:50], lambda: None)
+        before = process.usage()
+        rate, held = hold_tunnels(port, bench.pki, names, process.usage)
+        yield Figure(f"idle tunnels, connects, {side}", rate, "per s")
+        used = (held.cpu - before.cpu) / TUNNELS
+        yield Figure(f"idle tunnels, CPU per connect, {side}", used * 1e3, "ms")
+    memory = (held.rss - before.rss) / TUNNELS / 1024
+    yield Figure("idle tunnels, memory each, ours", memory, "KiB")

@@ -47,6 +47,7 @@ class Bench:
     stream_port: int
     tunnel_port: int
     relay_port: int
+    handshake_port: int
     cloud: Process
     edge: Process
     relay: Process
@@ -75,12 +76,12 @@ def running(directory: Path) -> Iterator[Bench]:
     """Cloud and scripted edge, and HAProxy in front of a plain origin."""
     pki = directory / "pki"
     issue_all(pki, nodes=("edge-1",))
-    stream, tunnel, relay, origin = (free_port() for _ in range(4))
+    stream, tunnel, relay, handshake, origin = (free_port() for _ in range(5))
     cloud_file, edge_file = directory / "cloudcore.yaml", directory / "edgecore.yaml"
     cloud_file.write_text(_cloud_config(pki, stream, tunnel))
     edge_file.write_text(_edge_config(pki, tunnel))
     haproxy_file = directory / "haproxy.cfg"
-    haproxy_file.write_text(_haproxy_config(directory, pki, relay, origin))
+    haproxy_file.write_text(_haproxy_config(directory, pki, relay, origin, handshake))
     with contextlib.ExitStack() as stack:
         log = stack.enter_context((directory / "bench.log").open("wb"))
 
@@ -93,10 +94,10 @@ def running(directory: Path) -> Iterator[Bench]:
         cloud = start(str(bin_dir / "cloudstream"), "serve", "--config", str(cloud_file))
         start(sys.executable, "-m", "bench.origin", str(origin), str(pki))
         haproxy = start("haproxy", "-db", "-f", str(haproxy_file))
-        for port in (stream, tunnel, relay, origin):
+        for port in (stream, tunnel, relay, handshake, origin):
             _wait_for(port)
         edge = start(sys.executable, "-m", "bench.scripted", str(edge_file))
-        yield Bench(pki, stream, tunnel, relay, cloud, edge, haproxy)
+        yield Bench(pki, stream, tunnel, relay, handshake, cloud, edge, haproxy)
 
 
 def _wait_for(port: int) -> None:
@@ -155,7 +156,7 @@ modules:
 """
 
 
-def _haproxy_config(directory: Path, pki: Path, relay: int, origin: int) -> str:
+def _haproxy_config(directory: Path, pki: Path, relay: int, origin: int, handshake: int) -> str:
     pem = directory / "relay.pem"
     pem.write_text((pki / "stream.crt").read_text() + (pki / "stream.key").read_text())
     pem.chmod(0o600)
@@ -171,4 +172,10 @@ defaults
 listen relay
     bind 127.0.0.1:{relay} ssl crt {pem}
     server origin 127.0.0.1:{origin} ssl verify none
+listen handshakes
+    mode http
+    timeout http-request 30s
+    timeout http-keep-alive 30s
+    bind 127.0.0.1:{handshake} ssl crt {pem} ca-file {pki}/ca.crt verify required
+    http-request return status 200
 """

@@ -125,7 +125,7 @@ class WebsocketsTunnel:
                 self._has_output.clear()
                 while (message := session.next_message()) is not None:
                     async with asyncio.timeout(self._options.write):
-                        await self._connection.send(message, text=session.is_text)
+                        await self._connection.send(b"".join(message), text=session.is_text)
         except ConnectionClosed as closed:
             raise _closed_error(closed) from closed
         except TimeoutError:

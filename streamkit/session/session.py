@@ -6,6 +6,7 @@ from collections.abc import Callable
 from streamkit.errors import StreamError
 from streamkit.session.channel import Channel, ChannelHandler
 from streamkit.wire.exchange import RequestHead
+from streamkit.wire.message import Pieces
 
 ChannelAcceptor = Callable[[Channel], ChannelHandler]
 """How an edge takes a channel that the cloud opened: returns the handler that will answer it."""
@@ -67,7 +68,7 @@ class Session(ABC):
         """
 
     @abstractmethod
-    def next_message(self) -> bytes | None:
+    def next_message(self) -> Pieces | None:
         """The next message to send, or None."""
 
     @abstractmethod

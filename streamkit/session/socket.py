@@ -7,6 +7,7 @@ waits for a channel; writing happens when the socket has room.
 import asyncio
 import logging
 import struct
+import time
 import traceback
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from streamkit.errors import (
     StreamError,
 )
 from streamkit.session.close_codes import close_code_of, close_reason_of
+from streamkit.session.frames import send_frame
 from streamkit.session.kernel import bound_unsent, progress
 from streamkit.session.pace import Pace
 from streamkit.session.session import Session
@@ -130,7 +132,7 @@ class TunnelSocket(WSListener):
         session.output_ready = self._pump
         session.limit_messages(self._pace.size)
         session.attach()
-        self._hello_due = self._loop.time() + self._limits.handshake
+        self._hello_due = time.monotonic() + self._limits.handshake
         self._heartbeat()
         self._probe(0)
         early, self._early = self._early, []
@@ -193,12 +195,12 @@ class TunnelSocket(WSListener):
 
     def pause_writing(self) -> None:
         self._is_full = True
-        self._full_since = self._loop.time()
+        self._full_since = time.monotonic()
         self._pace.filled(self._full_since)
 
     def resume_writing(self) -> None:
         self._is_full = False
-        if self._pace.drained(self._loop.time()):
+        if self._pace.drained(time.monotonic()):
             self._keep_pace()
         self._send()
 
@@ -259,8 +261,7 @@ class TunnelSocket(WSListener):
         self._is_pumping = True
         try:
             while not self._is_full and (message := session.next_message()) is not None:
-                self._pace.sent(len(message))
-                transport.send(self._frame_type, message)
+                self._pace.sent(send_frame(transport, self._frame_type, message))
                 if not self._is_turn_over_due:
                     self._is_turn_over_due = True
                     self._loop.call_soon(self._turn_is_over)
@@ -271,7 +272,7 @@ class TunnelSocket(WSListener):
         session, transport = self._session, self._transport
         if self._is_ended or session is None or transport is None:
             return
-        if error := self._fault(session, transport, self._loop.time()):
+        if error := self._fault(session, transport, time.monotonic()):
             transport.send_close(cast(WSCloseCode, int(close_code_of(error))))
             self._end(error, will_return=True)
             transport.disconnect(graceful=False)
@@ -288,13 +289,14 @@ class TunnelSocket(WSListener):
             self._probe_timer = self._loop.call_later(_PROBES[number], self._probe, number + 1)
 
     def _ping(self) -> None:
+        # Not by the loop's clock: that of uvloop stands still for a whole millisecond.
         if self._transport and not self._is_ended:
-            self._transport.send_ping(_PING_TIME.pack(self._loop.time()))
+            self._transport.send_ping(_PING_TIME.pack(time.monotonic()))
 
     def _pong_received(self, payload: bytes) -> None:
         if self._session and len(payload) == _PING_TIME.size:
             (pinged_at,) = _PING_TIME.unpack(payload)
-            seconds = self._loop.time() - pinged_at
+            seconds = time.monotonic() - pinged_at
             if seconds > 0:
                 self.round_trip_measured(seconds)
                 self._session.round_trip_measured(seconds)

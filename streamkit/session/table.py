@@ -8,12 +8,13 @@ from streamkit.session.channel import HIGH_WATER, LOW_WATER, Channel
 from streamkit.session.session import Session
 from streamkit.wire.events import Event
 from streamkit.wire.exchange import RequestHead
+from streamkit.wire.message import Pieces
 
 
 class Mux(Protocol):
     """What a table asks of either version's sans-I/O state."""
 
-    def next_message(self) -> bytes | None:
+    def next_message(self) -> Pieces | None:
         """The next message to send, or None."""
 
     def send_data(self, channel_id: int, data: bytes | memoryview) -> None:
@@ -81,7 +82,7 @@ class TableSession(Session, Generic[M, C]):
     def channel_count(self) -> int:
         return len(self._channels)
 
-    def next_message(self) -> bytes | None:
+    def next_message(self) -> Pieces | None:
         message = self.mux.next_message()
         if self.paused:
             for channel in tuple(self.paused):

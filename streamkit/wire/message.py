@@ -19,6 +19,10 @@ MAX_DATA = 1 << 20
 """A stock peer silently drops what a message carries beyond this many bytes after its header."""
 
 
+Pieces = tuple[bytes | memoryview, ...]
+"""A message that is to be sent, as the buffers it stands in: to join them would copy its data."""
+
+
 class MessageType(IntEnum):
     """KubeEdge's message types. The numbers are the wire's."""
 

@@ -24,6 +24,7 @@ from streamkit.wire.message import (
     CONNECT_TYPES,
     MAX_DATA,
     MessageType,
+    Pieces,
     decode_message,
     encode_header,
     encode_message,
@@ -65,8 +66,12 @@ class V1Mux(ABC):
         """Bytes queued for the channel and not yet handed out by ``next_message``."""
         return self._outbox.backlog(channel_id)
 
-    def next_message(self) -> bytes | None:
+    def next_message(self) -> Pieces | None:
         """The next message to send, or None. Control first, then data round-robin."""
+        message = self._next()
+        return None if message is None else (message,)
+
+    def _next(self) -> bytes | None:
         if control := self._outbox.next_control():
             return control
         if (turn := self._outbox.next_data()) is None:

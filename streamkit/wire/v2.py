@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from streamkit.errors import RemoteProtocolError, TunnelClosed
 from streamkit.wire.events import Drained, Ended, Event, Received, WasReset
-from streamkit.wire.message import Message, decode_header
+from streamkit.wire.message import Message, Pieces, decode_header
 from streamkit.wire.v2_message import (
     SESSION,
     Hello,
@@ -98,11 +98,11 @@ class V2Mux(ABC):
         if self.is_greeted:
             self._turns.send(message(SESSION, V2Type.DRAIN, sentence.encode()))
 
-    def next_message(self) -> bytes | None:
+    def next_message(self) -> Pieces | None:
         """The next message to send, or None. Control first, then data round-robin."""
         if self._greeting:
             greeting, self._greeting = self._greeting, b""
-            return greeting
+            return (greeting,)
         return self._turns.next_message() if self.is_greeted else None
 
     @property

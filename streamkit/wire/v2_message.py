@@ -183,9 +183,9 @@ def decode_window(data: bytes | memoryview) -> tuple[int, int]:
     return consumed, limit
 
 
-def encode_batch(messages: Sequence[bytes]) -> bytes:
+def encode_batch(messages: Sequence[bytes | memoryview]) -> bytes:
     """The BATCH message: several messages, which are to be taken in this order."""
-    parts = [_BATCH_HEADER]
+    parts: list[bytes | memoryview] = [_BATCH_HEADER]
     for each in messages:
         parts += (encode_uvarint(len(each)), each)
     return b"".join(parts)

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 
 from streamkit.errors import LocalProtocolError, RemoteProtocolError
+from streamkit.wire.message import Pieces
 
 OPENING_UNITS = 1
 
@@ -108,29 +109,27 @@ class SendStream:
             self.end_reason = reason
             self.total += 1
 
-    def take(self, most: int) -> memoryview | bytes:
+    def take(self, most: int) -> Pieces:
         """Move up to ``most`` data bytes, within the window, from unsent to sent."""
         room = self.limit - self.sent
         most = room if room < most else most
-        first = self._unsent[0]
-        if len(first) <= most and len(self._unsent) == 1:
-            self._unsent.clear()
+        unsent, first = self._unsent, self._unsent[0]
+        if len(first) <= most and len(unsent) == 1:
+            unsent.clear()
             self.sent += len(first)
             self._keep(first)
-            return first
+            return (first,)
         pieces = []
-        taken = 0
-        while self._unsent and taken < most:
-            piece = self._unsent.popleft()
-            if len(piece) > most - taken:
-                self._unsent.appendleft(piece[most - taken :])
-                piece = piece[: most - taken]
+        while unsent and most > 0:
+            piece = unsent.popleft()
+            if len(piece) > most:
+                unsent.appendleft(piece[most:])
+                piece = piece[:most]
+            most -= len(piece)
+            self.sent += len(piece)
+            self._keep(piece)
             pieces.append(piece)
-            taken += len(piece)
-        self.sent += taken
-        whole = pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
-        self._keep(whole)
-        return whole
+        return tuple(pieces)
 
     def _keep(self, piece: bytes | memoryview) -> None:
         """Keep what has been sent; small pieces share one buffer."""

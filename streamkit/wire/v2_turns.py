@@ -2,6 +2,7 @@
 
 from collections import deque
 
+from streamkit.wire.message import Pieces
 from streamkit.wire.v2_message import MAX_BATCH, MAX_BATCHED, V2Type, encode_batch, message
 from streamkit.wire.v2_stream import OPENING_UNITS, ReceiveStream, SendStream
 
@@ -37,16 +38,18 @@ class Directions:
             return len(sending.opening) <= MAX_BATCHED
         return sending.backlog < MAX_BATCHED
 
-    def next_message(self, most: int) -> bytes:
+    def next_message(self, most: int) -> Pieces:
         """The next message of a channel that has its turn, with up to ``most`` data bytes."""
         sending = self.sending
         if sending.has_data and sending.sent:
-            return b"".join((self.data_header, sending.take(most)))
+            is_small = sending.backlog <= MAX_BATCHED
+            pieces = (self.data_header, *sending.take(most))
+            return (b"".join(pieces),) if is_small else pieces
         if sending.sent == 0 and sending.opening is not None:
             sending.sent = OPENING_UNITS
-            return sending.opening
+            return (sending.opening,)
         sending.sent = sending.total
-        return message(self.channel_id, V2Type.END, sending.end_reason)
+        return (message(self.channel_id, V2Type.END, sending.end_reason),)
 
 
 class Turns:
@@ -88,20 +91,21 @@ class Turns:
             channel.has_place = False
         self._row.clear()
 
-    def next_message(self) -> bytes | None:
+    def next_message(self) -> Pieces | None:
         """The next message, or None; small ones that follow each other leave as one batch."""
         first = self._next()
-        if first is None or len(first) > MAX_BATCHED or not self:
+        if first is None or len(first) > 1 or len(first[0]) > MAX_BATCHED or not self:
             return first
-        batch, size = [first], len(first)
+        batch, size = [first[0]], len(first[0])
         while size < MAX_BATCH and self._is_next_small() and (more := self._next()) is not None:
-            batch.append(more)
-            size += len(more)
-        return first if len(batch) == 1 else encode_batch(batch)
+            # In several pieces only where a channel that is gone stood before it in the row.
+            batch.append(more[0] if len(more) == 1 else b"".join(more))
+            size += len(batch[-1])
+        return first if len(batch) == 1 else (encode_batch(batch),)
 
-    def _next(self) -> bytes | None:
+    def _next(self) -> Pieces | None:
         if self._control:
-            return self._control.popleft()
+            return (self._control.popleft(),)
         row = self._row
         while row:
             channel = row.popleft()

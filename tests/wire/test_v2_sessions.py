@@ -16,6 +16,7 @@ from streamkit.session.channel import HIGH_WATER, Channel
 from streamkit.session.v2 import V2CloudSession, V2EdgeSession, V2Session
 from streamkit.wire.exchange import RequestHead, ResponseHead
 from streamkit.wire.v2 import V2Settings
+from tests.support.messages import messages_of
 
 FIRST_SEED = int(os.environ.get("V2_SEED", "0"))
 HISTORIES = 100
@@ -133,7 +134,7 @@ class World:
         count = 0
         for session, other in self.ways:
             flying = self.flying[session]
-            flying.extend(iter(session.next_message, None))
+            flying.extend(messages_of(session))
             for _ in range(min(most, len(flying))):
                 other.message_received(flying.popleft())
                 count += 1

@@ -119,11 +119,11 @@ class World:
     def pump(self, side: Side, most: int) -> None:
         """Messages leave a side."""
         for _ in range(most):
-            payload = self.mux(side).next_message()
-            if payload is None:
+            message = self.mux(side).next_message()
+            if message is None:
                 return
             if self.is_connected:
-                self.flying[side].append(payload)
+                self.flying[side].append(b"".join(message))
 
     def deliver(self, sender: Side) -> None:
         """One message arrives."""

@@ -7,6 +7,7 @@ from edgestream.channel_exchange import ChannelExchange
 from streamkit.session.channel import Channel, ChannelHandler
 from streamkit.session.v1_edge import V1EdgeSession
 from streamkit.wire.message import MessageType, decode_message, encode_message
+from tests.support.messages import messages_of
 
 LIMIT = 1 << 20
 DATA, REMOVE = MessageType.DATA, MessageType.REMOVE_CONNECT
@@ -33,7 +34,7 @@ class CloudSide:
     def receive(self) -> list[Sent]:
         """All that the edge has to send now."""
         messages = []
-        while (payload := self.session.next_message()) is not None:
+        for payload in messages_of(self.session):
             message = decode_message(payload)
             messages.append((message.channel_id, message.type, bytes(message.data)))
         return messages

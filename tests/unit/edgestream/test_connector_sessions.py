@@ -30,6 +30,7 @@ from streamkit.wire.v2 import V2Settings
 from streamkit.wire.v2_message import SUBPROTOCOL
 from tests.support.edge import ScriptedKubelet
 from tests.support.handler import RecordingHandler
+from tests.support.messages import messages_of
 from tests.support.wait import until
 from tests.unit.edgestream.test_connector import OPTIONS
 
@@ -66,9 +67,9 @@ class MemoryTunnel:
                 waiting.cancel()
                 output.clear()
                 if self._cloud and not self._ends.done():
-                    for payload in iter(session.next_message, None):
+                    for payload in messages_of(session):
                         self._cloud.message_received(payload)
-                    for payload in iter(self._cloud.next_message, None):
+                    for payload in messages_of(self._cloud):
                         session.message_received(payload)
         finally:
             session.detach()

@@ -18,6 +18,7 @@ from streamkit.wire.connect_request import decode_connect_request
 from streamkit.wire.exchange import RequestHead, ResponseHead
 from streamkit.wire.message import MessageType, encode_message
 from tests.support.handler import RecordingHandler
+from tests.support.messages import messages_of
 from tests.unit.streamkit.session.v1_messages import DATA, REMOVE, sent
 
 LIMIT = 4096
@@ -129,7 +130,7 @@ def test_writing_pauses_above_the_high_mark_and_resumes_at_the_low_one() -> None
     assert seen == [False, True]
     cloud.receive(SWITCH)
     left = HIGH_WATER + 1
-    while (message := cloud.session.next_message()) is not None:
+    for message in messages_of(cloud.session):
         left -= len(message) - 2
         assert cloud.handler.is_paused is (left > LOW_WATER)
     assert left == 0

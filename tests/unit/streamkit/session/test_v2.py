@@ -20,6 +20,7 @@ from streamkit.wire.message import encode_message
 from streamkit.wire.v2 import V2Settings
 from streamkit.wire.v2_message import V2Type
 from tests.support.handler import RecordingHandler
+from tests.support.messages import messages_of
 
 GET = RequestHead("GET", "/containerLogs/default/web/c")
 UPGRADE = RequestHead("POST", "/exec/default/web/c", (("Connection", "Upgrade"),))
@@ -63,7 +64,7 @@ class Pair:
         while not is_quiet:
             is_quiet = True
             for sender, receiver in ways:
-                for payload in iter(sender.next_message, None):
+                for payload in messages_of(sender):
                     receiver.message_received(payload)
                     is_quiet = False
 

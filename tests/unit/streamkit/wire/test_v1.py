@@ -13,6 +13,7 @@ from streamkit.wire.exchange import RequestHead
 from streamkit.wire.message import MAX_DATA, MessageType, decode_message, encode_message
 from streamkit.wire.outbox import SLICE
 from streamkit.wire.v1 import V1Cloud, V1Edge, V1Mux
+from tests.support.messages import messages_of
 from tests.unit.streamkit.wire.vectors import data_of, each, request_of
 
 LIMIT = 1000
@@ -24,7 +25,7 @@ EXEC, LOGS = MessageType.EXEC_CONNECT, MessageType.LOGS_CONNECT
 def sent(mux: V1Mux) -> list[tuple[int, int, bytes]]:
     """All that the mux has to send now."""
     messages = []
-    while (payload := mux.next_message()) is not None:
+    for payload in messages_of(mux):
         message = decode_message(payload)
         messages.append((message.channel_id, message.type, bytes(message.data)))
     return messages

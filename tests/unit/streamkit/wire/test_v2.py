@@ -26,6 +26,7 @@ from streamkit.wire.v2_message import (
     encode_hello,
     encode_window,
 )
+from tests.support.messages import messages_of
 from tests.unit.streamkit.wire.v2_link import (
     GET,
     HEAD,
@@ -61,10 +62,10 @@ def test_the_edge_says_hello_first_and_nothing_else_until_it_is_answered() -> No
     cloud.attach()
     edge.attach()
     assert sent(cloud) == []
-    (hello,) = (payload for payload in iter(edge.next_message, None))
+    (hello,) = (payload for payload in messages_of(edge))
     assert decode_hello(decode_message(hello).data) == Hello("", 1000, 30.0)
     assert cloud.receive(hello) == []
-    answer, opening = iter(cloud.next_message, None)
+    answer, opening = messages_of(cloud)
     assert decode_hello(decode_message(answer).data) == Hello("s1", 1000, 30.0, 0, {1: 0})
     edge.receive(answer)
     assert edge.session == "s1"
@@ -212,7 +213,7 @@ def test_a_reset_and_an_end_may_cross() -> None:
     pair = Pair()
     channel_id = pair.opened()
     pair.edge.send_end(channel_id)
-    (end,) = iter(pair.edge.next_message, None)
+    (end,) = messages_of(pair.edge)
     pair.cloud.send_reset(channel_id, "KS3001", "gone")
     assert pair.cloud.receive(end) == []
     pair.settle()
@@ -456,7 +457,7 @@ def test_a_failure_whose_answer_is_lost_leaves_nothing_behind() -> None:
     pair = Pair()
     channel_id = pair.opened()
     pair.edge.send_failure(channel_id, "KS5004", "the disk is gone")
-    for payload in iter(pair.edge.next_message, None):
+    for payload in messages_of(pair.edge):
         pair.cloud.receive(payload)
     pair.lose()
     assert list(pair.edge.channel_ids) == [channel_id]
@@ -469,9 +470,9 @@ def test_a_lost_last_acknowledgement_hurts_nobody() -> None:
     channel_id = pair.opened()
     for mux in (pair.cloud, pair.edge):
         mux.send_end(channel_id)
-    for payload in iter(pair.edge.next_message, None):
+    for payload in messages_of(pair.edge):
         pair.cloud.receive(payload)
-    for payload in iter(pair.cloud.next_message, None):
+    for payload in messages_of(pair.cloud):
         pair.edge.receive(payload)
     assert list(pair.edge.channel_ids) == []
     pair.lose()
@@ -505,7 +506,7 @@ def test_an_edge_may_give_up_while_it_waits_for_the_answer_to_its_hello() -> Non
     pair.lose()
     for mux in (pair.cloud, pair.edge):
         mux.attach()
-    (hello,) = iter(pair.edge.next_message, None)
+    (hello,) = messages_of(pair.edge)
     pair.edge.send_failure(channel_id, "KS5001", "no runtime")
     pair.cloud.receive(hello)
     pair.settle()
@@ -522,7 +523,7 @@ def test_a_second_cut_in_the_middle_of_the_greeting() -> None:
     pair.lose()
     for mux in (pair.cloud, pair.edge):
         mux.attach()
-    for payload in iter(pair.edge.next_message, None):
+    for payload in messages_of(pair.edge):
         pair.cloud.receive(payload)
     pair.lose()
     pair.connect()
@@ -556,7 +557,7 @@ def test_a_new_cloud_ends_what_the_old_one_asked_for() -> None:
     finished = pair.opened()
     pair.edge.send_end(finished)
     pair.cloud.send_end(finished)
-    for payload in iter(pair.cloud.next_message, None):
+    for payload in messages_of(pair.cloud):
         pair.edge.receive(payload)
     again = Pair(new_cloud("s2"), pair.edge)
     assert again.seen() == (
@@ -612,12 +613,10 @@ def test_small_messages_that_follow_each_other_leave_as_one() -> None:
     pair.settle()
     for channel_id in ids:
         pair.cloud.send_data(channel_id, b"x")
-    payload = pair.cloud.next_message()
-    assert payload
+    (payload,) = messages_of(pair.cloud)
     assert [taken_apart(part) for part in parts_of(payload)] == [
         (channel_id, V2Type.DATA, b"x") for channel_id in ids
     ]
-    assert pair.cloud.next_message() is None
     events = pair.edge.receive(payload)
     assert events == [Received(channel_id, b"x") for channel_id in ids]
 
@@ -628,7 +627,7 @@ def test_a_batch_has_an_end() -> None:
     pair.settle()
     for channel_id in ids:
         pair.cloud.send_data(channel_id, bytes(900))
-    sizes = [len(payload) for payload in iter(pair.cloud.next_message, None)]
+    sizes = [len(payload) for payload in messages_of(pair.cloud)]
     assert max(sizes) < MAX_BATCH + MAX_BATCHED
     assert len(sizes) > 1
 
@@ -639,7 +638,7 @@ def test_large_messages_leave_by_themselves() -> None:
     pair.settle()
     pair.cloud.send_data(small, b"x")
     pair.cloud.send_data(large, bytes(MAX_BATCHED))
-    payloads = list(iter(pair.cloud.next_message, None))
+    payloads = list(messages_of(pair.cloud))
     kinds = {taken_apart(payload)[:2] for payload in payloads}
     assert kinds >= {(small, V2Type.DATA), (large, V2Type.DATA)}
 

@@ -9,6 +9,7 @@ from streamkit.wire.message import decode_message
 from streamkit.wire.v2 import V2Mux, V2Settings
 from streamkit.wire.v2_message import V2Type, decode_batch
 from streamkit.wire.v2_sides import V2Cloud, V2Edge
+from tests.support.messages import messages_of
 
 GET = RequestHead("GET", "/pods")
 HEAD = ResponseHead(200)
@@ -19,7 +20,7 @@ Sent = tuple[int, int, bytes]
 
 def sent(mux: V2Mux) -> list[Sent]:
     """All that the mux has to send now: ids, types and data. Batches are taken apart."""
-    payloads = iter(mux.next_message, None)
+    payloads = messages_of(mux)
     return [taken_apart(part) for payload in payloads for part in parts_of(payload)]
 
 
@@ -69,10 +70,10 @@ class Pair:
         is_quiet = False
         while not is_quiet:
             is_quiet = True
-            for payload in iter(self.edge.next_message, None):
+            for payload in messages_of(self.edge):
                 self.at_cloud += self.cloud.receive(payload)
                 is_quiet = False
-            for payload in iter(self.cloud.next_message, None):
+            for payload in messages_of(self.cloud):
                 self.at_edge += self.edge.receive(payload)
                 is_quiet = False
 
@@ -118,7 +119,8 @@ class LongLink:
         ways = (self.cloud, self.edge), (self.edge, self.cloud)
         for sender, receiver in ways:
             ahead = self.now + 0.01
-            while self._free_at[sender] <= ahead and (payload := sender.next_message()):
+            while self._free_at[sender] <= ahead and (pieces := sender.next_message()):
+                payload = b"".join(pieces)
                 begin = max(self.now, self._free_at[sender])
                 self._free_at[sender] = begin + len(payload) / self._rate
                 arrives = self._free_at[sender] + self._delay
