@@ -22,8 +22,8 @@ class ChannelOpener(Protocol):
     def carries_pod_facts(self) -> bool:
         """Whether it takes what is known of the request's pod along."""
 
-    def open(self, request: RequestHead, handler: ChannelHandler) -> Channel:
-        """Open a channel; the handler hears of its answer."""
+    def open(self, request: RequestHead, handler: ChannelHandler, body: bytes = b"") -> Channel:
+        """Open a channel for a request and all of its body; the handler hears of the answer."""
 
 
 class Places:

@@ -62,10 +62,13 @@ class _Stage(Enum):
 class Relay:
     """One exchange between a client and an edge. A ChannelHandler on the channel's side."""
 
-    def __init__(self, client: Client, request: RequestHead, subject: Subject) -> None:
+    def __init__(
+        self, client: Client, request: RequestHead, subject: Subject, body: bytes = b""
+    ) -> None:
         self._client = client
         self._request = request
         self._subject = subject
+        self._body = body
         self._stage = _Stage.OPENING
         self._channel: Channel | None = None
         loop = asyncio.get_running_loop()
@@ -97,7 +100,7 @@ class Relay:
         """
         if self._channel:
             self._begin_again()
-        self._channel = session.open(request, self)
+        self._channel = session.open(request, self, self._body)
         try:
             async with asyncio.timeout(deadline):
                 error = await self._headed

@@ -36,7 +36,9 @@ log = logging.getLogger(__name__)
 
 HIGH_WATER = 256 * 1024
 MAX_REQUEST_BODY = 64 * 1024
+"""Bytes. It is held here, since a request may have to be put to more than one edge."""
 
+_CONTINUE = h11.InformationalResponse(status_code=100, headers=[])
 
 Serve = Callable[["StreamConnection", RequestHead, Subject, Relay], Awaitable[None]]
 """Answers one request through the relay; raises StreamError where that can't be done."""
@@ -69,7 +71,7 @@ class StreamConnection(asyncio.Protocol):
         self._relay: Relay | None = None
         self._task: asyncio.Task[None] | None = None
         self._request: RequestHead | None = None
-        self._body_size = 0
+        self._body = bytearray()
         self._has_body = True
         self._is_chunked = False
         self._is_closing = False
@@ -169,15 +171,18 @@ class StreamConnection(asyncio.Protocol):
                     return
                 if isinstance(event, h11.Request):
                     self._request = _request_head(event)
-                    self._body_size = 0
+                    self._body.clear()
+                    if self._http.they_are_waiting_for_100_continue:
+                        self._write(self._http.send(_CONTINUE) or b"")
                 elif isinstance(event, h11.Data):
-                    self._body_size += len(event.data)
-                    if self._body_size > MAX_REQUEST_BODY:
+                    self._body += event.data
+                    if len(self._body) > MAX_REQUEST_BODY:
                         self._refuse(413, "the request's body is too large")
                         return
                 elif isinstance(event, h11.EndOfMessage) and self._request:
                     self._stop_timer()
-                    self._task = self._spawn(self._answer(self._request), "request")
+                    request = _received(self._request, len(self._body))
+                    self._task = self._spawn(self._answer(request, bytes(self._body)), "request")
                     return
                 else:
                     self.close()
@@ -188,16 +193,16 @@ class StreamConnection(asyncio.Protocol):
             # The service shuts down.
             self.close()
 
-    async def _answer(self, request: RequestHead) -> None:
+    async def _answer(self, request: RequestHead, body: bytes) -> None:
         subject = subject_of(request)
-        relay = self._relay = Relay(self, request, subject)
+        relay = self._relay = Relay(self, request, subject, body)
         started = time.monotonic()
         code = ""
         try:
             if request.is_upgrade and not wants_upgrade(request):
                 raise BadRequest("only upgrades to SPDY/3.1 and WebSocket are served")
-            if self._body_size:
-                raise BadRequest("bodies of requests are not carried to edge nodes")
+            if request.is_upgrade and body:
+                raise BadRequest("a request for an upgrade has no body")
             await self._serve(self, request, subject, relay)
         except NodeNotHere as error:
             # The other replica knows what to do, and says so where nothing is left to do.
@@ -379,3 +384,12 @@ def _request_head(event: h11.Request) -> RequestHead:
     return RequestHead(
         event.method.decode("latin-1"), event.target.decode("latin-1"), text_headers(event)
     )
+
+
+def _received(request: RequestHead, size: int) -> RequestHead:
+    """The request once its body has come: that is as long as it is, and waits for nothing."""
+    headers = without_headers(request.headers, ("expect",))
+    if header_values(headers, "transfer-encoding"):
+        headers = without_headers(headers, ("transfer-encoding", "content-length"))
+        headers = (*headers, ("Content-Length", str(size)))
+    return RequestHead(request.method, request.target, headers)

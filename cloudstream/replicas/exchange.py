@@ -107,17 +107,18 @@ class ReplicaSession:
         self._dialler = dialler
         self._node_name = node_name
 
-    def open(self, request: RequestHead, handler: ChannelHandler) -> Channel:
-        """Connect and ask; the handler hears NodeNotHere or ReplicaUnreachable as a reset.
+    def open(self, request: RequestHead, handler: ChannelHandler, body: bytes = b"") -> Channel:
+        """Connect and ask; the body has to be as long as the request announces.
 
-        After those two the request has reached nobody.
+        The handler hears NodeNotHere or ReplicaUnreachable as a reset. After those two the request
+        has reached nobody.
         """
         host, port = self.address
         headers = without_headers(request.headers, (NODE_HEADER.lower(),))
         passed = RequestHead(
             request.method, request.target, (*headers, (NODE_HEADER, self._node_name))
         )
-        channel = ReplicaChannel(passed, host, self._dialler.is_replica, self.told)
+        channel = ReplicaChannel(passed, body, host, self._dialler.is_replica, self.told)
         channel.handler = handler
         self._dialler.start(channel, host, port)
         return channel
@@ -129,11 +130,13 @@ class ReplicaChannel(Channel, asyncio.Protocol):
     def __init__(
         self,
         request: RequestHead,
+        body: bytes,
         host: str,
         is_replica: Callable[[Mapping[str, object] | None], bool],
         told: Callable[[StreamError | None], None],
     ) -> None:
         super().__init__(0, request)
+        self._body = body
         self._where = f"the replica at {host}"
         self._is_replica = is_replica
         self._told = told
@@ -159,7 +162,8 @@ class ReplicaChannel(Channel, asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=HIGH_WATER, low=LOW_WATER)
         lines = [f"{self.request.method} {self.request.target} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in self.request.headers]
-        self._transport.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
+        head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+        self._transport.write(head + self._body)
 
     def data_received(self, data: bytes) -> None:
         self._decode(lambda: self._decoder.feed(data))

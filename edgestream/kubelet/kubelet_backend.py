@@ -31,7 +31,7 @@ class KubeletBackend:
     async def serve(self, exchange: Exchange) -> None:
         """Answer one request as the kubelet does. Cancelling drops the kubelet's connection."""
         request = _outgoing(exchange.request)
-        has_body = _has_body(request)
+        has_body = request.has_body
         try:
             connection = await BackendConnection.dial(
                 self._address, self._port, deadline=self._dial_deadline
@@ -85,13 +85,6 @@ def _outgoing(request: RequestHead) -> RequestHead:
     else:
         own = (("Connection", "close"),)
     return RequestHead(request.method, request.target, headers + own)
-
-
-def _has_body(request: RequestHead) -> bool:
-    lengths = header_values(request.headers, "content-length")
-    return bool(header_values(request.headers, "transfer-encoding")) or any(
-        length.strip() != "0" for length in lengths
-    )
 
 
 async def _send_body(exchange: Exchange, connection: BackendConnection) -> None:

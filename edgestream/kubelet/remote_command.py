@@ -11,6 +11,12 @@ from edgestream.kubelet.pod_of import existing_pod
 from edgestream.kubelet.query import is_one, parse_query
 from edgestream.kubelet.router import Parameters
 from edgestream.kubelet.runtime_stream import stream
+from streamkit.wire.exchange import header_values
+
+MAX_FORM = 1 << 16
+"""Bytes of a form, of which what is read are four digits."""
+
+_FORM = "application/x-www-form-urlencoded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,20 +30,37 @@ class StreamOptions:
     command: tuple[str, ...]
 
 
-def parse_stream_options(query: str) -> StreamOptions:
-    """The query's options; a tty has no stderr. Raises a KubeletAnswer for no stream at all."""
-    values = parse_query(query)
+def parse_stream_options(query: str, form: str = "") -> StreamOptions:
+    """The options; a tty has no stderr. Raises a KubeletAnswer for no stream at all.
+
+    Those of a form that was posted come first; the command is the query's alone.
+    """
+    command = parse_query(query).get("command", ())
+    values = parse_query(f"{form}&{query}")
     tty = is_one(values, "tty")
     options = StreamOptions(
         stdin=is_one(values, "input"),
         stdout=is_one(values, "output"),
         stderr=is_one(values, "error") and not tty,
         tty=tty,
-        command=tuple(values.get("command", ())),
+        command=tuple(command),
     )
     if not (options.stdin or options.stdout or options.stderr):
         raise KubeletAnswer(400, "you must specify at least 1 of stdin, stdout, stderr")
     return options
+
+
+async def _posted_form(exchange: Exchange) -> str:
+    """The form that comes as a plain request's body; empty where there is none."""
+    request = exchange.request
+    kinds = header_values(request.headers, "content-type")[:1]
+    is_form = any(kind.partition(";")[0].strip().lower() == _FORM for kind in kinds)
+    if request.is_upgrade or request.method != "POST" or not (is_form and request.has_body):
+        return ""
+    form = bytearray()
+    while len(form) <= MAX_FORM and (data := await exchange.read()):
+        form += data
+    return form[:MAX_FORM].decode("latin-1")
 
 
 class RemoteCommand:
@@ -52,7 +75,7 @@ class RemoteCommand:
 
     async def execute(self, exchange: Exchange, parameters: Parameters) -> None:
         """Run a command in a running container; a uid in the path is not compared."""
-        options = parse_stream_options(exchange.request.query)
+        options = parse_stream_options(exchange.request.query, await _posted_form(exchange))
         pod = await existing_pod(self._client, exchange.request, parameters)
         name = parameters["container"]
         container = pod.running_container(name)
@@ -79,7 +102,7 @@ class RemoteCommand:
 
     async def attach(self, exchange: Exchange, parameters: Parameters) -> None:
         """Join a running container's own process; whether that has a tty is the container's."""
-        options = parse_stream_options(exchange.request.query)
+        options = parse_stream_options(exchange.request.query, await _posted_form(exchange))
         pod = await existing_pod(self._client, exchange.request, parameters)
         name, uid = parameters["container"], parameters.get("uid")
         container = pod.running_container(name)

@@ -85,9 +85,9 @@ class CloudSession(Session):
     """A session that opens channels."""
 
     @abstractmethod
-    def open(self, request: RequestHead, handler: ChannelHandler) -> Channel:
-        """Open a channel; the handler hears of its answer.
+    def open(self, request: RequestHead, handler: ChannelHandler, body: bytes = b"") -> Channel:
+        """Open a channel for a request and all of its body; the handler hears of the answer.
 
-        Raises BadConnectRequest for a target that can't be carried, and the session's error where
-        it has been closed.
+        Raises BadConnectRequest for a target that can't be carried, BadRequest for a body that
+        can't, and the session's error where it has been closed.
         """

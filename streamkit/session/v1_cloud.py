@@ -1,6 +1,12 @@
 """The cloud's v1 session: every request goes out as ExecConnect, the raw answer is decoded."""
 
-from streamkit.errors import IncompleteAnswer, LocalProtocolError, RemoteProtocolError, StreamError
+from streamkit.errors import (
+    BadRequest,
+    IncompleteAnswer,
+    LocalProtocolError,
+    RemoteProtocolError,
+    StreamError,
+)
 from streamkit.http.answer import AnswerDecoder
 from streamkit.http.headers import end_to_end
 from streamkit.session.channel import Channel, ChannelHandler
@@ -16,13 +22,15 @@ class V1CloudSession(V1Session[V1Cloud], CloudSession):
     def __init__(self, *, buffer_limit: int) -> None:
         super().__init__(V1Cloud(buffer_limit=buffer_limit))
 
-    def open(self, request: RequestHead, handler: ChannelHandler) -> Channel:
+    def open(self, request: RequestHead, handler: ChannelHandler, body: bytes = b"") -> Channel:
         if self._error is not None:
             raise self._error
+        if body:
+            raise BadRequest("v1, which this edge node speaks, carries no bodies of requests")
         head = request
         if not request.is_upgrade:
-            # The edge relays until its kubelet closes, so the kubelet is asked to close. Bodies of
-            # requests are not carried, so none is announced.
+            # The edge relays until its kubelet closes, so the kubelet is asked to close. A length
+            # of zero is the edge's to announce.
             headers = without_headers(end_to_end(request.headers), ("content-length",))
             head = RequestHead(request.method, request.target, (*headers, ("Connection", "close")))
         channel = V1CloudChannel(self.mux.open(head), request, self)

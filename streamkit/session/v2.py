@@ -168,13 +168,15 @@ class V2CloudSession(V2Session[V2Cloud], CloudSession):
         super().__init__(V2Cloud(token, settings, clock))
         self.token = token
 
-    def open(self, request: RequestHead, handler: ChannelHandler) -> Channel:
+    def open(self, request: RequestHead, handler: ChannelHandler, body: bytes = b"") -> Channel:
         if self._error is not None:
             raise self._error
         channel = V2Channel(self.mux.open(request), request, self)
         channel.handler = handler
         self._channels[channel.channel_id] = channel
         self.output_ready()
+        if body:
+            channel.write(body)
         if not request.is_upgrade:
             channel.end()
         return channel

@@ -51,6 +51,14 @@ class RequestHead:
             "upgrade" in value.lower() for value in header_values(self.headers, "connection")
         )
 
+    @property
+    def has_body(self) -> bool:
+        """Whether a body is announced."""
+        lengths = header_values(self.headers, "content-length")
+        return bool(header_values(self.headers, "transfer-encoding")) or any(
+            length.strip() != "0" for length in lengths
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ResponseHead:

@@ -86,6 +86,24 @@ async def test_an_upgraded_stream_passes_byte_for_byte(pair: ReplicaPair) -> Non
         await until(lambda: edge.live == 0)
 
 
+async def test_the_body_of_a_request_goes_along(pair: ReplicaPair) -> None:
+    async def echo(exchange: Exchange) -> None:
+        await exchange.send_head(ResponseHead(200))
+        while data := await exchange.read():
+            await exchange.write(data)
+
+    bodies = {
+        "Content-Length: 4": b"body",
+        "Transfer-Encoding: chunked": b"4\r\nbody\r\n0\r\n\r\n",
+    }
+    async with pair.edge("edge-1", echo, index=0), pair.client(1) as client:
+        for line, sent in bodies.items():
+            client.send("POST", "/run/default/web/c", line)
+            client.writer.write(sent)
+            answer = await client.answer()
+            assert (answer.status, answer.body) == (200, b"body")
+
+
 async def test_a_reader_that_stalls_stops_the_source(pair: ReplicaPair) -> None:
     written = 0
 

@@ -596,15 +596,6 @@ async def test_requests_in_a_row_are_answered_in_turn(cloud: Cloud) -> None:
             assert (await client.answer()).body == f"/{number}".encode()
 
 
-async def test_a_body_is_refused_and_never_dropped_silently(cloud: Cloud) -> None:
-    async with connected_edge(cloud, never), api_client(cloud) as client:
-        client.send("POST", "/run/ns/web/app", proxied(NODE), "Content-Length: 4")
-        client.writer.write(b"body")
-        answer = await client.answer()
-        assert (answer.status, b"bodies of requests" in answer.body) == (400, True)
-        assert (await client.get("/run/ns/web/app", proxied("edge-9"))).status == 503
-
-
 @pytest.mark.parametrize(
     "sent",
     [

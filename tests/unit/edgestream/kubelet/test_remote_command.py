@@ -8,14 +8,18 @@ from edgestream.answers import KubeletAnswer
 from edgestream.cri import cri_pb2
 from edgestream.kubelet.cri_backend import CriBackend
 from edgestream.kubelet.remote_command import StreamOptions, parse_stream_options
-from streamkit.wire.exchange import RequestHead
-from tests.support.exchange import ask
+from edgestream.kubelet.serve import answer
+from streamkit.wire.exchange import Headers, RequestHead
+from tests.support.exchange import MemoryExchange, ask
 from tests.support.http_server import SWITCHED, Peer, scripted_server
 from tests.support.runtime import ScriptedRuntime, sandbox
 
 LIMIT = 5.0
 UPGRADE = (("Connection", "Upgrade"), ("Upgrade", "SPDY/3.1"))
 STREAMS = "output=1&error=1"
+
+
+FORM = (("Content-Type", "application/x-www-form-urlencoded; charset=utf-8"),)
 
 
 async def switch(peer: Peer) -> None:
@@ -56,6 +60,44 @@ def test_some_stream_is_needed(query: str) -> None:
     with pytest.raises(KubeletAnswer, match="at least 1 of stdin, stdout, stderr") as caught:
         parse_stream_options(query)
     assert caught.value.status == 400
+
+
+def test_a_posted_form_comes_first_and_names_no_command() -> None:
+    options = parse_stream_options("command=id&output=1&error=1", "output=0&input=1&command=x")
+    assert options == StreamOptions(True, False, True, False, ("id",))
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        (FORM, 500),
+        ((("Content-Type", "text/plain"),), 400),
+        ((), 400),
+    ],
+)
+async def test_options_in_the_body_of_a_plain_request(
+    backend: CriBackend, runtime: ScriptedRuntime, headers: Headers, status: int
+) -> None:
+    runtime.streaming_url = "http://127.0.0.1:9/exec/t0k3n"
+    form = b"output=1"
+    length = ("Content-Length", str(len(form)))
+    request = RequestHead("POST", "/exec/default/web/app?command=id", (*headers, length))
+    exchange = MemoryExchange(request)
+    await exchange.send(form)
+    await exchange.send_eof()
+    async with asyncio.timeout(LIMIT):
+        await answer(backend, exchange)
+    assert (await exchange.head()).status == status
+    if status == 500:
+        assert runtime.requests[-1] == cri_pb2.ExecRequest(
+            container_id="c1", cmd=["id"], stdout=True
+        )
+
+
+async def test_a_form_that_never_came_is_not_waited_for(backend: CriBackend) -> None:
+    async with asyncio.timeout(LIMIT):
+        head, _ = await ask(backend, RequestHead("POST", "/exec/default/web/app", FORM))
+    assert head.status == 400
 
 
 @pytest.mark.parametrize("path", ["/exec/default/web/app", "/exec/default/web/any-uid/app"])
