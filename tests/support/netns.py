@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import difflib
 import itertools
 import os
 import re
@@ -23,6 +24,9 @@ PROGRAMS = [
     for backend in ("", "-nft", "-legacy")
     for suffix in ("", "-save", "-restore")
 ]
+
+JUMP = '-m comment --comment "kubeedge tunnel port" -j TUNNEL-PORT'
+"""What leads from ``OUTPUT`` and ``PREROUTING`` to our chain, as the programs list it."""
 
 KUBE_PROXY = """\
 *filter
@@ -105,6 +109,12 @@ def namespace() -> Iterator[Namespace]:
         yield found
     finally:
         subprocess.run(["ip", "netns", "delete", name], check=True, timeout=DEADLINE)
+
+
+def difference(before: str, after: str) -> list[str]:
+    """The lines that came (+) and went (-)."""
+    lines = difflib.ndiff(before.splitlines(), after.splitlines())
+    return [line for line in lines if line[0] in "+-"]
 
 
 def joined(one: Namespace, other: Namespace, link: str, addresses: Sequence[str]) -> None:

@@ -1,19 +1,15 @@
 """The image: built, run with nothing but what it says that it needs, and asked."""
 
-import socket
 import ssl
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import astuple
+from collections.abc import Iterator
 from http.client import HTTPSConnection
 from pathlib import Path
 
 import pytest
 import yaml
 
-from streamkit.pki.files import TlsFiles
 from streamkit.pki.issue import issue_all
 from tests.integration.deploy.image import (
     BUILD_DEADLINE,
@@ -23,7 +19,11 @@ from tests.integration.deploy.image import (
     Container,
     missing,
 )
+from tests.support.cloud import tls_files
+from tests.support.cloudcore import tls_keys
 from tests.support.der import write_der
+from tests.support.http_server import free_port
+from tests.support.wait import eventually
 
 NODE = "edge-1"
 BASE, IMAGE = "localhost/base:1", "localhost/cloudstream:1"
@@ -45,21 +45,6 @@ def container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
         yield Container(builder.settings(IMAGE), root, directory)
 
 
-def eventually(condition: Callable[[], bool], log: Path) -> None:
-    """Wait for a condition of other processes; ``log`` may tell why it never comes."""
-    end = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < end, log.read_text()
-        time.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @pytest.fixture
 def ports(tmp_path: Path) -> tuple[int, int]:
     """Its stream port and its tunnel port. The files below ``tmp_path`` are written for them."""
@@ -69,12 +54,8 @@ def ports(tmp_path: Path) -> tuple[int, int]:
     of_cloudcore = write_der(pki, pki)
     for file in pki.iterdir():  # as a volume of a pod has it
         file.chmod(0o644)
-    of_stream = TlsFiles(pki / "ca.crt", pki / "stream.crt", pki / "stream.key")
-    tls = {
-        f"tls{part}{key}": f"{ETC}/pki/{path.name}"
-        for part, files in (("Stream", of_stream), ("Tunnel", of_cloudcore))
-        for key, path in zip(("CAFile", "CertFile", "PrivateKeyFile"), astuple(files), strict=True)
-    }
+    keys = tls_keys(tls_files(pki, "stream"), of_cloudcore)
+    tls = {key: f"{ETC}/pki/{Path(path).name}" for key, path in keys.items()}
     document = {
         "modules": {"cloudStream": {"streamPort": stream, "tunnelPort": tunnel, **tls}},
         "cloudstream": {
@@ -109,11 +90,12 @@ def test_it_serves_an_edge_and_an_api_server(
     etc = tmp_path / "etc"
     command = ("cloudstream", "serve", "--config", f"{ETC}/cloudcore.yaml")
     with container.running("cloud", command, {ETC: etc}) as log:
-        eventually(lambda: ask(stream, etc / "pki")[0] != 0, log)
+        told = log.read_text
+        eventually(lambda: ask(stream, etc / "pki")[0] != 0, deadline=DEADLINE, told=told)
         module = ("-m", "tests.support.scripted_edge", f"127.0.0.1:{tunnel}", NODE, "127.0.0.1")
         edge = subprocess.Popen([sys.executable, *module, str(etc / "pki")], cwd=PROJECT)
         try:
-            eventually(lambda: ask(stream, etc / "pki")[0] == 200, log)
+            eventually(lambda: ask(stream, etc / "pki")[0] == 200, deadline=DEADLINE, told=told)
             assert ask(stream, etc / "pki") == (200, b"edge-1 GET /healthz\n")
         finally:
             edge.kill()

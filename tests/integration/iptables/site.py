@@ -11,15 +11,17 @@ import json
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 from streamkit.pki.issue import issue_all
+from tests.support.cloud import tls_files
+from tests.support.cloudcore import tls_keys
 from tests.support.netns import KUBE_PROXY, Namespace, joined, namespace
+from tests.support.wait import eventually
 
 CLOUDSTREAM, EDGESTREAM = (
     str(Path(sys.executable).with_name(name)) for name in ("cloudstream", "edgestream")
@@ -164,14 +166,6 @@ def host(address: str) -> str:
     return f"[{address}]" if ":" in address else address
 
 
-def eventually(condition: Callable[[], bool]) -> None:
-    """Wait for a condition of other processes."""
-    end = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.1)
-
-
 def cabled(addresses: Addresses, networks: list[Namespace]) -> None:
     """Lay the cables, and let the router hide the edge."""
     cloud, router, edge, pod = networks
@@ -249,18 +243,9 @@ def configured(site: Site) -> None:
         "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "lab"}}],
         "current-context": "lab",
     }
-    keys = {
-        f"tls{part.capitalize()}{key}": str(pki / file)
-        for part in ("stream", "tunnel")
-        for key, file in (
-            ("CAFile", "ca.crt"),
-            ("CertFile", f"{part}.crt"),
-            ("PrivateKeyFile", f"{part}.key"),
-        )
-    }
     cloudcore = {
         "kubeAPIConfig": {"kubeConfig": str(directory / "kubeconfig")},
-        "modules": {"cloudStream": keys},
+        "modules": {"cloudStream": tls_keys(tls_files(pki, "stream"), tls_files(pki, "tunnel"))},
     }
     files = {"apiserver.json": api_server, "kubeconfig": kubeconfig, "cloudcore.yaml": cloudcore}
     for name, content in files.items():

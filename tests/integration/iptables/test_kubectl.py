@@ -16,13 +16,13 @@ from tests.integration.iptables.site import (
     V6,
     Addresses,
     Site,
-    eventually,
     furnished,
     hide,
     host,
 )
 from tests.support.metrics_server import read_page
 from tests.support.netns import Namespace, joined, namespace
+from tests.support.wait import eventually
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -13,10 +13,10 @@ from tests.integration.iptables.site import (
     V4,
     V6,
     Site,
-    eventually,
     furnished,
     host,
 )
+from tests.support.wait import eventually
 
 
 @pytest.fixture(params=[V4, V6], ids=["IPv4", "IPv6"])

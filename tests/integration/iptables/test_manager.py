@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_network
 from pathlib import Path
@@ -13,9 +12,16 @@ from cloudstream.iptables.manager import IptablesManager
 from cloudstream.iptables.rules import Forward, wanted_rules
 from cloudstream.iptables.tool import Family, installed
 from streamkit.errors import PacketFilterError
-from tests.support.netns import DOCKER, KUBE_PROXY, Namespace, namespace, programs_within
+from tests.support.netns import (
+    DOCKER,
+    JUMP,
+    KUBE_PROXY,
+    Namespace,
+    difference,
+    namespace,
+    programs_within,
+)
 
-JUMP = '-m comment --comment "kubeedge tunnel port" -j TUNNEL-PORT'
 V4 = wanted_rules([Forward(10351, "10.2.0.12")], [ip_network("10.2.4.15")], stream_port=10003)
 V6 = wanted_rules([Forward(10352, "fd00::12")], [ip_network("fd04::15")], stream_port=10003)
 BOTH: Mapping[Family, Sequence[str]] = {Family.V4: V4, Family.V6: V6}
@@ -42,12 +48,6 @@ def furnish(place: Namespace, backend: str) -> str:
     place.restore(backend, DOCKER)
     place.restore(backend, KUBE_PROXY, version="ip6")
     return place.rules(backend)
-
-
-def difference(before: str, after: str) -> list[str]:
-    """The lines that came (+) and went (-)."""
-    lines = difflib.ndiff(before.splitlines(), after.splitlines())
-    return [line for line in lines if line[0] in "+-"]
 
 
 async def manager() -> IptablesManager:

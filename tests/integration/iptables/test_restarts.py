@@ -1,6 +1,5 @@
 """Managers and cloud services that come and go, with other people's rules around."""
 
-import difflib
 import os
 import random
 import subprocess
@@ -11,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from cloudstream.iptables.rules import Forward, wanted_rules
-from tests.integration.iptables.site import CLOUDSTREAM, V4, Site, eventually, furnished, kill
-from tests.support.netns import DOCKER
+from tests.integration.iptables.site import CLOUDSTREAM, V4, Site, furnished, kill
+from tests.support.netns import DOCKER, JUMP, difference
+from tests.support.wait import eventually
 
 STEPS = int(os.environ.get("IPTABLES_RESTARTS", "6"))
 """How often something is started or killed in each run."""
 
-JUMP = '-m comment --comment "kubeedge tunnel port" -j TUNNEL-PORT'
 EDGES = [ip_network(edge) for edge in (V4.edge, V4.second_edge)]
 RULES = wanted_rules([Forward(10351, V4.cloud)], EDGES, stream_port=10003)
 OURS = {
@@ -26,12 +25,6 @@ OURS = {
     f"+ -A OUTPUT {JUMP}",
     *(f"+ {rule}" for rule in RULES),
 }
-
-
-def difference(before: str, after: str) -> list[str]:
-    """The lines that came (+) and went (-)."""
-    lines = difflib.ndiff(before.splitlines(), after.splitlines())
-    return [line for line in lines if line[0] in "+-"]
 
 
 class Crowd:

@@ -14,6 +14,8 @@ from aiohttp import ClientError
 from streamkit.pki.issue import issue_all
 from tests.support.admin import Admin
 from tests.support.api_client import ApiClient
+from tests.support.cloud import tls_files
+from tests.support.cloudcore import tls_keys
 from tests.support.http_server import free_port
 
 NODES = ("edge-1", "edge-2")
@@ -111,15 +113,7 @@ async def _answers(admin: Admin) -> bool:
 
 
 def _configuration(pki: Path, kube_config: str, ports: list[int]) -> dict[str, object]:
-    tls = {
-        f"tls{part.capitalize()}{key}": str(pki / file)
-        for part in ("stream", "tunnel")
-        for key, file in (
-            ("CAFile", "ca.crt"),
-            ("CertFile", f"{part}.crt"),
-            ("PrivateKeyFile", f"{part}.key"),
-        )
-    }
+    tls = tls_keys(tls_files(pki, "stream"), tls_files(pki, "tunnel"))
     return {
         "kubeAPIConfig": {"kubeConfig": kube_config},
         "modules": {"cloudStream": {"streamPort": ports[0], "tunnelPort": ports[1], **tls}},

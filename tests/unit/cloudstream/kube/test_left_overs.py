@@ -1,15 +1,16 @@
 """Which entries of the record are left over, by an API server and by who answers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+import cloudstream.kube.left_overs as module
 from cloudstream.kube.left_overs import LeftOvers
 from streamkit.errors import LookupFailed
+from tests.support.clock import Clock, clock_of
 from tests.support.kube import ScriptedKube
 from tests.support.kube_server import KubeServer, kube_server
 
@@ -46,16 +47,8 @@ async def stream_port() -> AsyncIterator[int]:
 
 
 @pytest.fixture
-def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Moves the clock that ``LeftOvers`` looks at."""
-    now = [1000.0]
-    clock = SimpleNamespace(monotonic=lambda: now[0])
-    monkeypatch.setattr("cloudstream.kube.left_overs.time", clock)
-
-    def move(seconds: float) -> None:
-        now[0] += seconds
-
-    return move
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return clock_of(module, monkeypatch)
 
 
 async def among(left_overs: LeftOvers, *addresses: str, own: str = OWN) -> Collection[str]:
@@ -64,43 +57,43 @@ async def among(left_overs: LeftOvers, *addresses: str, own: str = OWN) -> Colle
 
 
 async def test_only_what_is_no_pod_and_silent_for_long_is_left_over(
-    kube: KubeServer, stream_port: int, later: Callable[[float], None]
+    kube: KubeServer, stream_port: int, clock: Clock
 ) -> None:
     api = kube.api()
     left_overs = LeftOvers(api, stream_port=stream_port)
     assert await among(left_overs) == set()
     for seconds in (0, 100):
-        later(seconds)
+        clock.now += seconds
         assert await among(left_overs, PEER, BESIDE, GONE) == set()
-    later(81)
+    clock.now += 81
     assert await among(left_overs, PEER, BESIDE, GONE) == {GONE}
     await api.close()
 
 
 async def test_who_answers_in_between_is_not_left_over(
-    kube: KubeServer, stream_port: int, later: Callable[[float], None]
+    kube: KubeServer, stream_port: int, clock: Clock
 ) -> None:
     api = kube.api()
     left_overs = LeftOvers(api, stream_port=stream_port)
     await among(left_overs, GONE)
-    later(100)
+    clock.now += 100
     async with await asyncio.start_server(lambda _, writer: writer.close(), GONE, stream_port):
         assert await among(left_overs, GONE) == set()
-    later(100)
+    clock.now += 100
     assert await among(left_overs, GONE) == set()
-    later(181)
+    clock.now += 181
     assert await among(left_overs, GONE) == {GONE}
     await api.close()
 
 
 async def test_outside_of_cloudcores_pods_nothing_is_known(
-    kube: KubeServer, stream_port: int, later: Callable[[float], None]
+    kube: KubeServer, stream_port: int, clock: Clock
 ) -> None:
     api = kube.api()
     left_overs = LeftOvers(api, stream_port=stream_port)
     for _ in range(3):
         assert await among(left_overs, GONE, own="127.0.1.9") == set()
-        later(200)
+        clock.now += 200
     await api.close()
 
 

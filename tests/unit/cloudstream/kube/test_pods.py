@@ -8,6 +8,7 @@ import cloudstream.kube.pods as pods_module
 from cloudstream.kube.api import ApiRefused, JsonObject
 from cloudstream.kube.pods import PodDirectory
 from streamkit.errors import LookupFailed, PodNotFound, PodNotScheduled
+from tests.support.clock import Clock, clock_of
 from tests.support.kube import Answer, FedWatch, ScriptedKube, pod, pods_on
 from tests.support.wait import until
 
@@ -15,21 +16,9 @@ NOT_FOUND = ApiRefused(404, "GET pod")
 AWAY = LookupFailed("away")
 
 
-class Clock:
-    """Stands in for the module ``time``."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(pods_module, "time", clock)
-    return clock
+    return clock_of(pods_module, monkeypatch)
 
 
 def in_turn(*answers: str | Exception | None) -> Callable[[str, str], Answer]:

@@ -7,6 +7,7 @@ import cloudstream.kube.review as module
 from cloudstream.kube.api import ApiRefused
 from cloudstream.kube.review import Access, Reviewer, User
 from streamkit.errors import LookupFailed
+from tests.support.clock import Clock, clock_of
 from tests.support.kube import Answer, ScriptedKube
 from tests.support.kube_server import kube_server
 
@@ -20,21 +21,9 @@ KNOWN: Answer = {
 }
 
 
-class Clock:
-    """Stands in for the module ``time``."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(module, "time", clock)
-    return clock
+    return clock_of(module, monkeypatch)
 
 
 def answering(answer: Answer) -> tuple[Reviewer, ScriptedKube]:
