@@ -16,11 +16,16 @@ READY_DEADLINE = 20.0
 
 
 def wait_until_connected(bench: Bench) -> None:
-    """Until a request crosses the tunnel."""
+    """Until a request crosses each tunnel."""
+    for port in (bench.stream_port, *([bench.peer.stream_port] if bench.peer else [])):
+        _wait_until_answered(port, bench)
+
+
+def _wait_until_answered(port: int, bench: Bench) -> None:
     deadline = time.monotonic() + READY_DEADLINE
     while True:
         try:
-            download(bench.stream_port, client_context(bench.pki), 1)
+            download(port, client_context(bench.pki), 1)
             return
         except (OSError, ConnectionError):
             if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""What stands behind the plain relay: the same answers over TLS, without a tunnel."""
+"""The same answers without a tunnel: over TLS behind the plain relay, else a peer's kubelet."""
 
 import asyncio
 import ssl
@@ -65,14 +65,16 @@ class Origin(asyncio.Protocol):
             self._mode = ""
 
 
-async def serve(port: int, pki: Path) -> None:
-    """Serve until cancelled."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pki / "stream.crt", pki / "stream.key")
+async def serve(port: int, pki: Path | None = None) -> None:
+    """Serve until cancelled, over TLS if there are certificates."""
+    context = None
+    if pki:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pki / "stream.crt", pki / "stream.key")
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Origin, "127.0.0.1", port, ssl=context)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(int(sys.argv[1]), Path(sys.argv[2])))
+    uvloop.run(serve(int(sys.argv[1]), *map(Path, sys.argv[2:3])))

@@ -37,6 +37,9 @@ def ratios(summary: dict[str, dict[str, object]]) -> dict[str, float]:
         limit = _median(summary, f"{what}, relay, CPU of relay")
         found[f"{what}: MB/s, ours over relay"] = round(ours / relay, 2)
         found[f"{what}: CPU per GB, cloud over relay"] = round(cloud / limit, 2)
+    for what, unit in (("connects", "rate"), ("CPU per connect", "CPU")):
+        ours, relay = (_median(summary, f"idle tunnels, {what}, {it}") for it in ("ours", "relay"))
+        found[f"idle tunnels: {unit} of connects, ours over relay"] = round(ours / relay, 2)
     return found
 
 

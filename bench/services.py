@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,8 +40,17 @@ class Process:
 
 
 @dataclass(frozen=True)
+class Peer:
+    """Somebody else's cloud and edge, whose start commands the environment gives."""
+
+    stream_port: int
+    cloud: Process
+    edge: Process
+
+
+@dataclass(frozen=True)
 class Bench:
-    """Both paths to the same answers."""
+    """All paths to the same answers."""
 
     pki: Path
     stream_port: int
@@ -51,6 +60,7 @@ class Bench:
     cloud: Process
     edge: Process
     relay: Process
+    peer: Peer | None
 
     @contextlib.contextmanager
     def stalled_log(self) -> Iterator[None]:
@@ -85,8 +95,14 @@ def running(directory: Path) -> Iterator[Bench]:
     with contextlib.ExitStack() as stack:
         log = stack.enter_context((directory / "bench.log").open("wb"))
 
-        def start(*command: str) -> Process:
-            child = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        def start(*command: str, **more: str) -> Process:
+            child = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, **more},
+            )
             stack.callback(_end, child)
             return Process(child.pid)
 
@@ -97,7 +113,29 @@ def running(directory: Path) -> Iterator[Bench]:
         for port in (stream, tunnel, relay, handshake, origin):
             _wait_for(port)
         edge = start(sys.executable, "-m", "bench.scripted", str(edge_file))
-        yield Bench(pki, stream, tunnel, relay, handshake, cloud, edge, haproxy)
+        peer = _start_peer(start, pki)
+        yield Bench(pki, stream, tunnel, relay, handshake, cloud, edge, haproxy, peer)
+
+
+def _start_peer(start: Callable[..., Process], pki: Path) -> Peer | None:
+    """The peer that the environment names, in front of a kubelet that answers as our edge does."""
+    commands = [os.environ.get(f"BENCH_PEER_{part}", "") for part in ("CLOUD", "EDGE")]
+    if not all(commands):
+        return None
+    stream, tunnel, kubelet = (free_port() for _ in range(3))
+    start(sys.executable, "-m", "bench.origin", str(kubelet))
+    _wait_for(kubelet)
+    where = {
+        "PKI": str(pki),
+        "STREAM_PORT": str(stream),
+        "TUNNEL_PORT": str(tunnel),
+        "KUBELET_PORT": str(kubelet),
+    }
+    cloud = start("sh", "-c", f"exec {commands[0]}", **where)
+    for port in (stream, tunnel):
+        _wait_for(port)
+    edge = start("sh", "-c", f"exec {commands[1]}", **where)
+    return Peer(stream, cloud, edge)
 
 
 def _wait_for(port: int) -> None:
