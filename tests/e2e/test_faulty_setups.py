@@ -109,8 +109,8 @@ def edge_stream(**keys: object) -> Change:
     return {"modules": {"edgeStream": keys}}
 
 
-def expire(pki: Path, stem: str) -> None:
-    """Put the days for which a certificate was valid into the past."""
+def expire(pki: Path, stem: str, *, ago: timedelta = timedelta(days=1)) -> None:
+    """Have a certificate end that long ago."""
     path = pki / f"{stem}.crt"
     old = x509.load_pem_x509_certificate(path.read_bytes())
     key = serialization.load_pem_private_key((pki / "ca.key").read_bytes(), password=None)
@@ -121,8 +121,8 @@ def expire(pki: Path, stem: str) -> None:
         subject_name=old.subject,
         public_key=old.public_key(),
         serial_number=old.serial_number,
-        not_valid_before=now - timedelta(days=2),
-        not_valid_after=now - timedelta(days=1),
+        not_valid_before=now - ago - timedelta(days=365),
+        not_valid_after=now - ago,
         extensions=list(old.extensions),
     )
     path.write_bytes(expired.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
@@ -192,6 +192,21 @@ def test_an_expired_certificate(layout: Layout, service: str, stem: str) -> None
     assert re.search(rf"error KS6002: {layout.pki}/{stem}\.crt expired on \d{{4}}-\d\d-\d\d$", line)
 
 
+def test_all_that_is_wrong_with_the_certificates(layout: Layout) -> None:
+    other = layout.pki / "apiserver-client.key"
+    change = stream(
+        tlsStreamCAFile="/nowhere/streamCA.crt",
+        tlsStreamCertFile="/nowhere/stream.crt",
+        tlsTunnelCAFile="/nowhere/rootCA.crt",
+        tlsTunnelPrivateKeyFile=str(other),
+    )
+    lines = run(layout, "cloudstream", change)
+    told = ("stream.crt can't be read", "streamCA.crt can't be read", "rootCA.crt can't be read")
+    for text in (*told, f"the private key in {other} is not that of"):
+        assert text in "\n".join(lines)
+    assert len(lines) == 4
+
+
 @pytest.mark.parametrize("port", ["stream_port", "tunnel_port"])
 def test_a_port_in_use(layout: Layout, port: str) -> None:
     number = getattr(layout, port)
@@ -203,6 +218,24 @@ def test_a_port_in_use(layout: Layout, port: str) -> None:
 
 
 # -- what goes on ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("service", "stem", "role"),
+    [
+        ("cloudstream", "stream", "certificate stream"),
+        ("cloudstream", "tunnel", "certificate tunnel"),
+        ("edgestream", f"edge-{NODE_NAME}", "certificate tunnel"),
+    ],
+)
+def test_a_certificate_that_soon_expires(
+    layout: Layout, programs: list[Program], service: str, stem: str, role: str
+) -> None:
+    expire(layout.pki, stem, ago=-timedelta(days=6, hours=12))
+    program = start(layout, programs, service, {})
+    program.wait_for_log(f"WARNING streamkit.service.certificates: the {role} (")
+    program.wait_for_log("expires in 6 days, on ")
+    assert program.end() == 128 + signal.SIGTERM
 
 
 def test_an_edge_that_trusts_another_ca(
