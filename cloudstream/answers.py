@@ -47,6 +47,8 @@ def needs_reshaping(head: ResponseHead, subject: Subject) -> bool:
     """Whether the API server would swallow the body of this answer of the edge."""
     if head.status < 400:
         return False
+    if head.status == 401 or header_values(head.headers, "content-length") == ["0"]:
+        return True
     if _is_json(head):
         # Of a log's error it shows the JSON itself, where it shows anything.
         return subject.is_logs and not subject.node_name
@@ -54,11 +56,15 @@ def needs_reshaping(head: ResponseHead, subject: Subject) -> bool:
 
 
 def reshaped(head: ResponseHead, body: bytes, subject: Subject) -> tuple[ResponseHead, bytes]:
-    """The same error, in a shape that reaches the user."""
+    """The same error, in a shape that reaches the user.
+
+    A kubelet's 401 is one to the edge agent; kubectl would tell its user to log in.
+    """
+    status = 403 if head.status == 401 else head.status
     message = _status_message(body) or body.decode(errors="replace").strip() or head.phrase
     if subject.is_logs and not subject.node_name:
-        return _text(400 if head.status < 500 else 500, message)
-    return _status_object(head.status, message, _REASONS.get(head.status, "InternalError"))
+        return _text(400 if status < 500 else 500, message)
+    return _status_object(status, message, _REASONS.get(status, "InternalError"))
 
 
 def _status_message(body: bytes) -> str:

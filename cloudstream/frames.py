@@ -13,6 +13,8 @@ class FrameFollower(ABC):
     def __init__(self) -> None:
         self._header = bytearray()
         self._remaining = 0
+        self._begin = 0
+        """Where the last frame began in the bytes that are followed; negative: before them."""
 
     def follow(self, data: bytes | memoryview) -> None:
         """See the next bytes, however they are cut."""
@@ -26,6 +28,7 @@ class FrameFollower(ABC):
 
     def _follow_header(self, view: memoryview, position: int) -> int:
         """Take header bytes; returns the position behind them."""
+        self._begin = position - len(self._header)
         while (needed := self._header_size(self._header) - len(self._header)) > 0:
             taken = view[position : position + needed]
             self._header += taken

@@ -8,10 +8,10 @@ from typing import Protocol
 from cloudstream.answers import MAX_BODY, needs_reshaping, reshaped
 from cloudstream.kubelet_path import Subject
 from cloudstream.places import ChannelOpener
-from cloudstream.session_end import SessionEnd, session_end_of
+from cloudstream.session_end import ENDED_WITHOUT_STATUS, SessionEnd, session_end_of
 from streamkit.errors import ChannelReset, IncompleteAnswer, OpenTimeout, StreamError
 from streamkit.session.channel import Channel
-from streamkit.wire.exchange import RequestHead, ResponseHead
+from streamkit.wire.exchange import RequestHead, ResponseHead, without_headers
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +151,7 @@ class Relay:
         else:
             self._stage = _Stage.BODY
             self.is_answered = True
-            self._client.send_head(head)
+            self._client.send_head(_of_any_length(head) if self._subject.is_logs else head)
         if not self._headed.done():
             self._headed.set_result(None)
 
@@ -159,9 +159,8 @@ class Relay:
         size = len(data)
         match self._stage:
             case _Stage.RAW:
-                if self._session_end:
-                    self._session_end.follow(data)
-                self._client.send_raw(data)
+                end = self._session_end
+                self._client.send_raw(end.pass_on(data) if end else data)
             case _Stage.BODY:
                 self._client.send_body(data)
             case _Stage.ERROR_BODY:
@@ -196,7 +195,7 @@ class Relay:
 
     def _end_raw(self) -> None:
         if self._session_end and self._session_end.lacks_status:
-            error = IncompleteAnswer("it ended without a status")
+            error = IncompleteAnswer(ENDED_WITHOUT_STATUS)
             self._client.send_raw(self._session_end.failure(error))
         self._client.finish()
 
@@ -234,3 +233,9 @@ class Relay:
         for future in (self._headed, self._finished):
             if not future.done():
                 future.set_result(error)
+
+
+def _of_any_length(head: ResponseHead) -> ResponseHead:
+    """The head without a length, which would leave no room for a sentence behind a cut body."""
+    headers = without_headers(head.headers, ("content-length",))
+    return ResponseHead(head.status, headers, head.reason)

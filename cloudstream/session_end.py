@@ -14,9 +14,10 @@ from typing import Protocol
 
 from cloudstream.frames import FrameFollower, websocket_header_size, websocket_payload_size
 from cloudstream.kubelet_path import Subject
-from streamkit.errors import StreamError
+from streamkit.errors import IncompleteAnswer, StreamError
 from streamkit.wire.exchange import RequestHead, ResponseHead, header_values
 
+ENDED_WITHOUT_STATUS = "it ended without a status"
 MAX_FILLED = 64 * 1024
 """Of a frame that lacks more than this, the end can't be made up: the connection just closes."""
 
@@ -27,7 +28,10 @@ _SPDY_ERROR_STREAM = 1
 """Clients open the error stream first (k8s.io/client-go ``tools/remotecommand``)."""
 _SPDY_FIN = 1
 _SPDY_SYN_REPLY = _SPDY_CONTROL << 16 | 2
+_SPDY_RST_STREAM = _SPDY_CONTROL << 16 | 3
 _STREAM_SIZE = 4
+_NOT_IN_SIGHT = -1
+"""Where a reset is that has not been seen, or has gone out in part already."""
 _WEBSOCKET_ERROR_CHANNEL = 3
 _WEBSOCKET_CLOSE = b"\x88\x02\x03\xe8"  # RFC 6455 §5.5.1, code 1000
 
@@ -35,8 +39,8 @@ _WEBSOCKET_CLOSE = b"\x88\x02\x03\xe8"  # RFC 6455 §5.5.1, code 1000
 class SessionEnd(Protocol):
     """Follows one upgraded session's bytes towards the API server."""
 
-    def follow(self, data: bytes | memoryview) -> None:
-        """See bytes that go out."""
+    def pass_on(self, data: bytes | memoryview) -> bytes | memoryview:
+        """What goes out for these bytes: themselves, and a status that they would make too late."""
 
     def failure(self, error: StreamError) -> bytes:
         """What ends the session with this error; nothing where its status has been sent."""
@@ -70,13 +74,20 @@ class _Frames(FrameFollower):
     def lacks_status(self) -> bool:
         return self._has_status_format and not self._has_status
 
+    def pass_on(self, data: bytes | memoryview) -> bytes | memoryview:
+        self.follow(data)
+        return data
+
     def failure(self, error: StreamError) -> bytes:
         filling = self._filling()
         if self._has_status or filling is None:
             return b""
+        return filling + self._told(error)
+
+    def _told(self, error: StreamError) -> bytes:
         self._has_status = True
         message = f"the session was lost: {error} [{error.code}]"
-        return filling + self._failure_frames(self._status(message))
+        return self._failure_frames(self._status(message))
 
     def _filling(self) -> bytes | None:
         """What completes a frame that was cut; None where that can't be made up."""
@@ -105,7 +116,8 @@ class _SpdyEnd(_Frames):
     """SPDY/3.1: 8-byte frame headers, the error stream is stream 1.
 
     A server's first frame answers a stream (SYN_REPLY) or pings; a stream that begins otherwise is
-    some other protocol, and left alone.
+    some other protocol, and left alone. A server that gives up, as containerd does after its idle
+    timeout, resets all streams (RST_STREAM); a client then reads no status any more.
     """
 
     def __init__(self, version: str) -> None:
@@ -114,14 +126,22 @@ class _SpdyEnd(_Frames):
         self._is_foreign = False
         self._others: list[int] = []
         """The streams that were accepted, but for the error stream."""
+        self._reset_at = _NOT_IN_SIGHT
 
     @property
     def lacks_status(self) -> bool:
         return super().lacks_status and not self._is_foreign
 
-    def follow(self, data: bytes | memoryview) -> None:
-        if not self._is_foreign:
-            super().follow(data)
+    def pass_on(self, data: bytes | memoryview) -> bytes | memoryview:
+        if self._is_foreign:
+            return data
+        self._reset_at = _NOT_IN_SIGHT
+        self.follow(data)
+        if self._reset_at < 0:
+            return data
+        view = memoryview(data)
+        told = self._told(IncompleteAnswer(ENDED_WITHOUT_STATUS))
+        return b"".join((view[: self._reset_at], told, view[self._reset_at :]))
 
     def failure(self, error: StreamError) -> bytes:
         return b"" if self._is_foreign else super().failure(error)
@@ -129,26 +149,24 @@ class _SpdyEnd(_Frames):
     def _header_size(self, header: bytearray) -> int:
         if len(header) < _SPDY_HEADER.size:
             return _SPDY_HEADER.size
-        return _SPDY_HEADER.size + (_STREAM_SIZE if self._is_reply(header) else 0)
-
-    def _is_reply(self, header: bytearray) -> bool:
-        """Whether the frame accepts a stream, whose number is then read along with the header."""
         word, rest = _SPDY_HEADER.unpack_from(header)
-        return bool(word == _SPDY_SYN_REPLY and rest & 0xFFFFFF >= _STREAM_SIZE)
+        has_room = rest & 0xFFFFFF >= _STREAM_SIZE
+        names_stream = has_room and word in (_SPDY_SYN_REPLY, _SPDY_RST_STREAM)
+        return _SPDY_HEADER.size + (_STREAM_SIZE if names_stream else 0)
 
     def _read_header(self, header: bytearray) -> int:
         # A data frame's first bit is 0, so its first word is the stream's number.
-        stream, rest = _SPDY_HEADER.unpack_from(header)
-        length: int = rest & 0xFFFFFF
-        if self._is_reply(header):
-            accepted = int.from_bytes(header[_SPDY_HEADER.size :])
-            if accepted != _SPDY_ERROR_STREAM:
-                self._others.append(accepted)
-            length -= _STREAM_SIZE
+        word, rest = _SPDY_HEADER.unpack_from(header)
+        length: int = (rest & 0xFFFFFF) - (len(header) - _SPDY_HEADER.size)
+        named = int.from_bytes(header[_SPDY_HEADER.size :])
+        if named and word == _SPDY_SYN_REPLY and named != _SPDY_ERROR_STREAM:
+            self._others.append(named)
+        elif named == _SPDY_ERROR_STREAM and word == _SPDY_RST_STREAM and self.lacks_status:
+            self._reset_at = self._begin
         if not self._is_begun:
             self._is_begun = True
-            self._is_foreign = stream >> 16 != _SPDY_CONTROL
-        self._has_status |= stream == _SPDY_ERROR_STREAM and length > 0
+            self._is_foreign = word >> 16 != _SPDY_CONTROL
+        self._has_status |= word == _SPDY_ERROR_STREAM and length > 0
         return length
 
     def _filling(self) -> bytes | None:

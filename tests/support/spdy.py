@@ -56,3 +56,33 @@ async def read_spdy_frame(reader: asyncio.StreamReader) -> SpdyFrame:
     frame, _ = parse(header + await reader.readexactly(size))
     assert frame
     return frame
+
+
+_REPLY_HEADERS = b"\x02a\x00\x00\x00\x00\xff\xff"
+_FIRST_REPLY_HEADERS = b"x\xf9\xe3\xc6\xa7\xc2b```\x00\x00\x00\x00\xff\xff"
+"""No headers, compressed: the first block of a connection begins with the dictionary's checksum."""
+
+
+def reply(stream: int) -> bytes:
+    """The server's answer to an opened stream; stream 1 has to be answered first."""
+    headers = _FIRST_REPLY_HEADERS if stream == 1 else _REPLY_HEADERS
+    return _control(SYN_REPLY, stream.to_bytes(4) + headers)
+
+
+def rst_stream(stream: int) -> bytes:
+    """Cancels a stream."""
+    return _control(RST_STREAM, stream.to_bytes(4) + (5).to_bytes(4))
+
+
+def goaway(last_stream: int) -> bytes:
+    """Takes no more streams than that one."""
+    return _control(GOAWAY, last_stream.to_bytes(4) + bytes(4))
+
+
+def data_frame(stream: int, payload: bytes, *, is_last: bool = False) -> bytes:
+    """A piece of a stream."""
+    return _HEADER.pack(stream, is_last << 24 | len(payload)) + payload
+
+
+def _control(kind: int, payload: bytes) -> bytes:
+    return _HEADER.pack(_CONTROL | 3 << 16 | kind, len(payload)) + payload

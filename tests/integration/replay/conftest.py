@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,31 +46,44 @@ class Node:
 
 
 @pytest.fixture(params=["v2", "v1"])
-async def node(
-    lab: Lab, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Node]:
-    """The agent serves that containerd, over a tunnel of either version."""
-    if request.param == "v1":
+def version(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Which one the tunnel speaks."""
+    spoken: str = request.param
+    if spoken == "v1":
         # A cloud that knows no v2 takes nothing of what the edge offers.
         monkeypatch.setattr("cloudstream.tunnel_server.SUBPROTOCOL", "")
+    return spoken
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where all clouds of these tests have their certificates."""
+    return tmp_path_factory.mktemp("pki")
+
+
+@pytest.fixture
+async def node(lab: Lab, pki: Path, tmp_path: Path, version: str) -> AsyncIterator[Node]:
+    """The agent serves that containerd, over a tunnel of either version."""
     logs = tmp_path / "log"
     logs.mkdir()
     logs.joinpath("syslog").write_text("a line\n")
-    backend = CriBackend(
-        f"unix://{lab.socket}",
-        call_deadline=20,
-        dial_deadline=5,
-        node=NodeFacts(name="edge-1", root_directory=tmp_path, log_directory=logs),
-    )
-    # No session's end is one because the cloud has waited long enough for its client.
+    facts = NodeFacts(name="edge-1", root_directory=tmp_path, log_directory=logs)
+    async with served(lab, pki, facts) as cloud:
+        yield Node(cloud, lab, version)
+
+
+@asynccontextmanager
+async def served(lab: Lab, pki: Path, facts: NodeFacts) -> AsyncIterator[Cloud]:
+    """The cloud with a containerd's node connected.
+
+    No session ends because the cloud has waited long enough for its client to close.
+    """
+    backend = CriBackend(f"unix://{lab.socket}", call_deadline=20, dial_deadline=5, node=facts)
     deadlines = CloudDeadlines(close=600)
     settings = CloudSettings(bind_address="127.0.0.1", deadlines=deadlines)
     try:
-        async with (
-            running_cloud(tmp_path / "pki", settings) as cloud,
-            connected_edge(cloud, backend.serve),
-        ):
-            yield Node(cloud, lab, request.param)
+        async with running_cloud(pki, settings) as cloud, connected_edge(cloud, backend.serve):
+            yield cloud
     finally:
         await backend.close()
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.support.spdy import SpdyFrame, parse_all
 
@@ -48,11 +49,16 @@ class Recording:
 
 def load(kind: str) -> list[Recording]:
     """All of one file: ``logs``, ``exec``, ``attach``, ``port-forward`` or ``node-proxy``."""
-    lines = (_DIRECTORY / f"{kind}.jsonl").read_text().splitlines()
-    return [_recording(json.loads(line)) for line in lines]
+    return [_recording(row) for row in load_rows(kind)]
 
 
-def _recording(row: dict[str, str | int]) -> Recording:
+def load_rows(name: str) -> list[dict[str, Any]]:
+    """The lines of a file as they stand."""
+    lines = (_DIRECTORY / f"{name}.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def _recording(row: dict[str, Any]) -> Recording:
     code = row.get("code")
     return Recording(
         command=str(row["command"]),

@@ -646,7 +646,7 @@ async def test_a_client_that_takes_its_time_gets_the_whole_answer(tmp_path: Path
         stock_edge(cloud, kubelet) as edge,
         api_client(cloud) as client,
     ):
-        client.send("GET", LOGS)
+        client.send("GET", "/stats/summary")
         await client.head()
         session = cloud.service.registry.by_name(NODE).session
         await until(lambda: (edge.live, session.channel_count) == (0, 0))

@@ -59,7 +59,7 @@ def spdy_frames(stream: bytes) -> list[tuple[int, int, bytes]]:
 def follow(end: SessionEnd, stream: bytes, cuts: list[int]) -> None:
     edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     for begin, stop in pairwise(edges):
-        end.follow(stream[begin:stop])
+        end.pass_on(stream[begin:stop])
 
 
 @given(CUTS, st.integers(0, 330))
@@ -98,6 +98,39 @@ def test_a_status_that_was_sent_is_not_contradicted(cuts: list[int]) -> None:
     assert end.failure(LOST) == b""
 
 
+SPDY_GIVEN_UP = b"".join(
+    bytes.fromhex("80030003") + (8).to_bytes(4) + stream.to_bytes(4) + (5).to_bytes(4)
+    for stream in (5, 1, 3)
+)
+
+
+@given(CUTS)
+def test_a_status_comes_before_the_reset_that_would_hide_it(cuts: list[int]) -> None:
+    before = SPDY_REPLY + spdy_reply(5) + spdy_data(5, b"out") + SPDY_GIVEN_UP[:16]
+    stream = before + SPDY_GIVEN_UP[16:]
+    end = spdy()
+    edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
+    sent = b"".join(end.pass_on(stream[begin:stop]) for begin, stop in pairwise(edges))
+    if any(len(before) < edge < len(before) + 12 for edge in edges):  # too late when it is seen
+        assert sent == stream
+        return
+    assert sent.startswith(before)
+    assert sent.endswith(SPDY_GIVEN_UP[16:])
+    stream_id, flags, payload = spdy_frames(sent[len(before) :])[0]
+    assert (stream_id, flags) == (1, 1)
+    message = "the session was lost: it ended without a status [KS3004]"
+    assert json.loads(payload)["message"] == message
+    assert not end.lacks_status
+
+
+def test_a_reset_behind_the_status_changes_nothing() -> None:
+    stream = SPDY_REPLY + spdy_data(1, b'{"status":"Success"}') + SPDY_GIVEN_UP
+    assert spdy().pass_on(stream) == stream
+    assert spdy("v2.channel.k8s.io").pass_on(SPDY_REPLY + SPDY_GIVEN_UP) == (
+        SPDY_REPLY + SPDY_GIVEN_UP
+    )
+
+
 def test_a_session_that_got_no_answer_is_told_too() -> None:
     status = json.loads(spdy().failure(LOST)[8:])
     assert (status["status"], status["reason"], status["code"]) == ("Failure", "InternalError", 500)
@@ -105,13 +138,13 @@ def test_a_session_that_got_no_answer_is_told_too() -> None:
 
 def test_a_frame_too_large_to_fill_ends_nothing() -> None:
     end = spdy()
-    end.follow(SPDY_REPLY + spdy_data(5, b"x" * (MAX_FILLED + 2))[: 8 + 1])
+    end.pass_on(SPDY_REPLY + spdy_data(5, b"x" * (MAX_FILLED + 2))[: 8 + 1])
     assert end.failure(LOST) == b""
 
 
 def test_what_is_no_spdy_is_left_alone() -> None:
     end = spdy()
-    end.follow(b"some other protocol altogether")
+    end.pass_on(b"some other protocol altogether")
     assert not end.lacks_status
     assert end.failure(LOST) == b""
 
@@ -145,9 +178,9 @@ def test_a_lost_websocket_session_ends_with_a_failure(
 
 def test_a_websocket_status_is_seen() -> None:
     end = websocket("v4.channel.k8s.io")
-    end.follow(b"\x82\x01\x03")
+    end.pass_on(b"\x82\x01\x03")
     assert end.lacks_status
-    end.follow(b"\x82\x7f" + (70_000).to_bytes(8) + b"\1" * 70_000 + b"\x82\x03\x03{}")
+    end.pass_on(b"\x82\x7f" + (70_000).to_bytes(8) + b"\1" * 70_000 + b"\x82\x03\x03{}")
     assert not end.lacks_status
 
 
