@@ -32,6 +32,7 @@ DEFAULTS = {
 _LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
 _PATH = re.compile(rf"(?<![\w/.-])(?:{'|'.join(map(re.escape, ROOMS))})/[\w./*-]*")
 _FILE = re.compile(r"[\w./*-]+\.(?:json|lock|md|proto|py|sh|toml)")
+_TEST = re.compile(r"(test_\w+\.py)::([\w:]+)")
 _KEY = re.compile(r"(?:cloudstream|edgestream|modules|commonConfig|kubeAPIConfig)(?:\.\w+)+")
 
 
@@ -133,6 +134,22 @@ def _files_named(name: str) -> Iterator[Path]:
     yield from PROJECT.glob(name)
     for room in ROOMS:
         yield from (PROJECT / room).glob(f"**/{name}")
+
+
+@each_page
+def test_tests_that_a_page_names_exist(page: Page) -> None:
+    for name, place in _TEST.findall(page.text):
+        function = place.rpartition("::")[2]
+        found = (path.read_text() for path in PROJECT.glob(f"tests/**/{name}"))
+        assert any(f"def {function}(" in text for text in found), f"{name}::{place}"
+
+
+def test_every_fact_about_kubelets_is_shown_by_a_test() -> None:
+    rows = [row for row in Page(PROJECT / "docs" / "kubelet.md").rows if row[0] != "what holds"]
+    facts = [row for row in rows if set(row[0]) != {"-"}]
+    assert facts
+    for fact, tests in facts:
+        assert _TEST.search(tests), fact
 
 
 @each_page

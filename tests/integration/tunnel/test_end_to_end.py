@@ -89,6 +89,23 @@ async def test_log_is_complete_and_the_connection_serves_again(cloud: Cloud) -> 
         writer.close()
 
 
+async def test_a_client_of_http_1_0_gets_no_chunks(cloud: Cloud) -> None:
+    async def serve(exchange: Exchange) -> None:
+        await exchange.send_head(ResponseHead(200))
+        await exchange.write(b"one\n")
+        await exchange.write(b"two\n")
+
+    async with connected_edge(cloud, serve):
+        reader, writer = await cloud.connect()
+        writer.write(b"GET /containerLogs/default/pod/c HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")
+        status, headers = await read_head(reader)
+        assert (status, headers["connection"]) == (200, "close")
+        assert not {"transfer-encoding", "content-length"} & headers.keys()
+        async with asyncio.timeout(10):
+            assert await reader.read() == b"one\ntwo\n"
+        writer.close()
+
+
 async def test_exec_relays_both_ways_and_keeps_bytes_behind_the_head(cloud: Cloud) -> None:
     seen: list[RequestHead] = []
 

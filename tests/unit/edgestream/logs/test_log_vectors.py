@@ -1,6 +1,5 @@
 """The golden vectors of log reading."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +7,8 @@ import pytest
 
 from edgestream.answers import KubeletAnswer
 from edgestream.logs.timestamp import parse_stamp
-from tests.unit.edgestream.logs.support import (
-    read_log,
-    write,
-)
-
-VECTORS = json.loads(
-    (Path(__file__).parents[4] / "proto" / "vectors" / "logs.json").read_text(encoding="utf-8")
-)["vectors"]
+from tests.support.log_vectors import VECTORS, named
+from tests.unit.edgestream.logs.support import read_log, write
 
 
 def options_of(vector: dict[str, Any]) -> dict[str, Any]:
@@ -28,7 +21,7 @@ def options_of(vector: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("follow", [False, True])
-@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["number"])
+@pytest.mark.parametrize("vector", VECTORS, ids=named)
 async def test_vector(vector: dict[str, Any], follow: bool, log: Path) -> None:
     write(log, vector["file"].encode("latin-1"))
     options = options_of(vector)
