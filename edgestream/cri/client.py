@@ -1,5 +1,7 @@
 """Calls to a container runtime's CRI socket, their errors in our own terms."""
 
+import os
+import stat
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
@@ -31,6 +33,9 @@ _OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", RECONNECT_INTERVAL_MS),
     ("grpc.max_reconnect_backoff_ms", RECONNECT_INTERVAL_MS),
 )
+
+_NO_SUCH_SERVICE = "unknown service runtime.v1."
+"""What containerd, and every other server in Go, says where CRI is switched off or another one."""
 
 _Reply = TypeVar("_Reply")
 
@@ -168,7 +173,13 @@ class CriClient:
             code, details = error.code(), error.details() or ""
             if code is grpc.StatusCode.UNAVAILABLE:
                 raise RuntimeUnavailable(
-                    f"the container runtime can't be reached on {self.socket_path}"
+                    f"the container runtime can't be reached on {self.socket_path}: "
+                    f"{_obstacle(self.socket_path)}"
+                ) from error
+            if code is grpc.StatusCode.UNIMPLEMENTED and details.startswith(_NO_SUCH_SERVICE):
+                raise RuntimeUnavailable(
+                    f"{self.socket_path} does not speak CRI v1 ({details})",
+                    hint="containerd: see that its configuration does not disable the plugin cri",
                 ) from error
             if code is grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise RuntimeUnavailable(
@@ -176,6 +187,19 @@ class CriClient:
                     f" within {deadline or self._call_deadline:g} s"
                 ) from error
             raise runtime_answer(code, details) from error
+
+
+def _obstacle(path: str) -> str:
+    """Why there is no connection to a socket, as far as its file tells."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        return error.strerror or "it can't be looked at"
+    if not stat.S_ISSOCK(mode):
+        return "it is no socket"
+    if not os.access(path, os.R_OK | os.W_OK):
+        return "this process may not open it"
+    return "nobody answers there"
 
 
 def runtime_answer(code: grpc.StatusCode, details: str) -> KubeletAnswer:

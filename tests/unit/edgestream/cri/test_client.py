@@ -1,4 +1,6 @@
 import asyncio
+import os
+import shutil
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,6 +13,7 @@ from edgestream.cri import cri_pb2
 from edgestream.cri.client import CriClient, runtime_answer
 from streamkit.errors import RuntimeUnavailable
 from tests.support.runtime import ScriptedRuntime, container, sandbox, serving
+from tests.support.wait import until
 
 PATIENT = 30.0
 """A call deadline that a test would notice: nothing here may wait for it."""
@@ -59,7 +62,7 @@ async def test_takes_a_bare_path(path: Path) -> None:
 
 async def test_a_missing_socket_fails_at_once_and_is_named(client: CriClient, path: Path) -> None:
     async with asyncio.timeout(LIMIT):
-        with pytest.raises(RuntimeUnavailable, match=str(path)):
+        with pytest.raises(RuntimeUnavailable, match=f"{path}: No such file or directory"):
             await client.version()
 
 
@@ -68,8 +71,55 @@ async def test_a_socket_without_listener_fails_at_once(client: CriClient, path: 
         unheard.bind(str(path))
     async with asyncio.timeout(LIMIT):
         for _ in range(3):
-            with pytest.raises(RuntimeUnavailable, match="can't be reached"):
+            with pytest.raises(
+                RuntimeUnavailable, match=f"reached on {path}: nobody answers there"
+            ):
                 await client.version()
+
+
+async def test_what_is_no_socket_is_told(client: CriClient, path: Path) -> None:
+    await asyncio.to_thread(path.touch)
+    with pytest.raises(RuntimeUnavailable, match=f"{path}: it is no socket"):
+        await client.version()
+
+
+async def test_a_socket_without_permission_is_told(
+    client: CriClient, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Root may open everything, so others' eyes are borrowed.
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with socket.socket(socket.AF_UNIX) as closed:
+        closed.bind(str(path))
+        with pytest.raises(RuntimeUnavailable, match=f"{path}: this process may not open it"):
+            await client.version()
+
+
+async def test_a_runtime_of_another_kind_is_told(tmp_path: Path) -> None:
+    if not (program := shutil.which("containerd")):
+        pytest.skip("no containerd here")
+    endpoint, config = tmp_path / "c.sock", tmp_path / "config.toml"
+    config.write_text(
+        f'''version = 2
+root = "{tmp_path}/root"
+state = "{tmp_path}/state"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+address = "{endpoint}"
+'''
+    )
+    process = await asyncio.create_subprocess_exec(
+        program, "--config", str(config), stderr=asyncio.subprocess.DEVNULL
+    )
+    client = CriClient(str(endpoint), call_deadline=5)
+    try:
+        await until(endpoint.exists, deadline=LIMIT)
+        with pytest.raises(RuntimeUnavailable, match=f"{endpoint} does not speak CRI v1") as told:
+            await client.version()
+        assert "plugin cri" in told.value.hint
+    finally:
+        await client.close()
+        process.kill()
+        await process.wait()
 
 
 async def test_recovers_once_the_runtime_is_back(client: CriClient, path: Path) -> None:
