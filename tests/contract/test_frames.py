@@ -9,7 +9,7 @@ from picows import WSMsgType, ws_connect
 from streamkit.session.frames import send_frame
 from tests.contract.conftest import Tls
 from tests.contract.loops import LoopFactory, on_both_loops, run
-from tests.contract.test_picows import Recorder, upgraded
+from tests.contract.picows_peer import Recorder, upgraded
 from tests.support.frames import BINARY, Frame
 from tests.support.websocket_server import raw_server
 

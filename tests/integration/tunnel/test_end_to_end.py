@@ -19,15 +19,6 @@ from tests.support.edge import connected_edge, until
 SWITCH = ResponseHead(101, (("Connection", "Upgrade"), ("Upgrade", "SPDY/3.1")))
 
 
-@pytest.fixture(params=["picows", "websockets"])
-def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What the edge dials with: picows, or the library for machines without it."""
-    chosen: str = request.param
-    if chosen == "websockets":
-        monkeypatch.setattr("edgestream.tunnel.has_picows", lambda: False)
-    return chosen
-
-
 @pytest.fixture
 async def cloud(tmp_path: Path, library: str) -> AsyncIterator[Cloud]:
     async with running_cloud(tmp_path / "pki") as running:

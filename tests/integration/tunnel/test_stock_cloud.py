@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-import edgestream.tunnel
 from edgestream.answers import KubeletAnswer
 from edgestream.kubelet.exchange import Exchange
 from streamkit.errors import LogUnavailable, StreamingDialFailed
@@ -30,11 +29,7 @@ from tests.support.wait import until
 SWITCH = ResponseHead(101, (("Connection", "Upgrade"), ("Upgrade", "SPDY/3.1")))
 RAW_SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n"
 
-
-@pytest.fixture(params=["picows", "websockets"], autouse=True)
-def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both libraries that an edge may run on."""
-    monkeypatch.setattr(edgestream.tunnel, "has_picows", lambda: request.param == "picows")
+pytestmark = pytest.mark.usefixtures("library")
 
 
 @pytest.fixture

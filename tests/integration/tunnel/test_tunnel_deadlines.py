@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-import edgestream.tunnel
 from cloudstream.config import CloudDeadlines, CloudSettings
 from edgestream.kubelet.exchange import Exchange
 from streamkit.wire.exchange import ResponseHead
@@ -39,12 +38,6 @@ async def cloud(pki: Path) -> AsyncIterator[Cloud]:
 async def silent_cloud(pki: Path) -> AsyncIterator[RawCloud]:
     async with raw_cloud(pki) as running:
         yield running
-
-
-@pytest.fixture(params=["picows", "websockets"])
-def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both libraries that an edge may run on."""
-    monkeypatch.setattr(edgestream.tunnel, "has_picows", lambda: request.param == "picows")
 
 
 async def idle(exchange: Exchange) -> None:

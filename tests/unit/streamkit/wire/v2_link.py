@@ -1,9 +1,10 @@
 """Two muxes joined by a link that does what the test says."""
 
+import json
 from heapq import heappop, heappush
 from itertools import count
 
-from streamkit.wire.events import Event
+from streamkit.wire.events import Event, WasReset
 from streamkit.wire.exchange import RequestHead, ResponseHead
 from streamkit.wire.message import decode_message
 from streamkit.wire.v2 import V2Mux, V2Settings
@@ -129,3 +130,13 @@ class LongLink:
             return None
         self.now, _, arrives_at, payload = heappop(self._flying)
         return arrives_at.receive(payload)
+
+
+def reset(channel_id: int, code: str, sentence: str) -> WasReset:
+    """The event of a channel that the peer has reset."""
+    return WasReset(channel_id, code, sentence)
+
+
+def reason(code: str, sentence: str) -> bytes:
+    """What a failed end carries."""
+    return json.dumps({"code": code, "sentence": sentence}, separators=(",", ":")).encode()
