@@ -2,9 +2,10 @@
 
 from abc import ABC, abstractmethod
 
+CLOSE = 8
+"""The opcode of WebSocket's last frame (RFC 6455 §5.5.1)."""
 _MASKED = 0x80
 _MASK_SIZE = 4
-_CLOSE = 8
 
 
 class FrameFollower(ABC):
@@ -82,5 +83,5 @@ class ClientClose(FrameFollower):
         return websocket_header_size(header)
 
     def _read_header(self, header: bytearray) -> int:
-        self._is_closing = header[0] & 0x0F == _CLOSE
+        self._is_closing = header[0] & 0x0F == CLOSE
         return websocket_payload_size(header)

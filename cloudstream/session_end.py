@@ -12,7 +12,7 @@ from abc import abstractmethod
 from base64 import b64encode
 from typing import Protocol
 
-from cloudstream.frames import FrameFollower, websocket_header_size, websocket_payload_size
+from cloudstream.frames import CLOSE, FrameFollower, websocket_header_size, websocket_payload_size
 from cloudstream.kubelet_path import Subject
 from streamkit.errors import IncompleteAnswer, StreamError
 from streamkit.wire.exchange import RequestHead, ResponseHead, header_values
@@ -31,7 +31,7 @@ _SPDY_SYN_REPLY = _SPDY_CONTROL << 16 | 2
 _SPDY_RST_STREAM = _SPDY_CONTROL << 16 | 3
 _STREAM_SIZE = 4
 _NOT_IN_SIGHT = -1
-"""Where a reset is that has not been seen, or has gone out in part already."""
+"""Where the frame begins behind which a client reads no status, if it has not gone out in part."""
 _WEBSOCKET_ERROR_CHANNEL = 3
 _WEBSOCKET_CLOSE = b"\x88\x02\x03\xe8"  # RFC 6455 §5.5.1, code 1000
 
@@ -69,14 +69,20 @@ class _Frames(FrameFollower):
         super().__init__()
         self._has_status_format = has_status_format
         self._has_status = False
+        self._ended_at = _NOT_IN_SIGHT
 
     @property
     def lacks_status(self) -> bool:
         return self._has_status_format and not self._has_status
 
     def pass_on(self, data: bytes | memoryview) -> bytes | memoryview:
+        self._ended_at = _NOT_IN_SIGHT
         self.follow(data)
-        return data
+        if self._ended_at < 0 or not self.lacks_status:
+            return data
+        view = memoryview(data)
+        told = self._told(IncompleteAnswer(ENDED_WITHOUT_STATUS))
+        return b"".join((view[: self._ended_at], told, view[self._ended_at :]))
 
     def failure(self, error: StreamError) -> bytes:
         filling = self._filling()
@@ -126,22 +132,13 @@ class _SpdyEnd(_Frames):
         self._is_foreign = False
         self._others: list[int] = []
         """The streams that were accepted, but for the error stream."""
-        self._reset_at = _NOT_IN_SIGHT
 
     @property
     def lacks_status(self) -> bool:
         return super().lacks_status and not self._is_foreign
 
     def pass_on(self, data: bytes | memoryview) -> bytes | memoryview:
-        if self._is_foreign:
-            return data
-        self._reset_at = _NOT_IN_SIGHT
-        self.follow(data)
-        if self._reset_at < 0:
-            return data
-        view = memoryview(data)
-        told = self._told(IncompleteAnswer(ENDED_WITHOUT_STATUS))
-        return b"".join((view[: self._reset_at], told, view[self._reset_at :]))
+        return data if self._is_foreign else super().pass_on(data)
 
     def failure(self, error: StreamError) -> bytes:
         return b"" if self._is_foreign else super().failure(error)
@@ -161,8 +158,8 @@ class _SpdyEnd(_Frames):
         named = int.from_bytes(header[_SPDY_HEADER.size :])
         if named and word == _SPDY_SYN_REPLY and named != _SPDY_ERROR_STREAM:
             self._others.append(named)
-        elif named == _SPDY_ERROR_STREAM and word == _SPDY_RST_STREAM and self.lacks_status:
-            self._reset_at = self._begin
+        elif named == _SPDY_ERROR_STREAM and word == _SPDY_RST_STREAM:
+            self._ended_at = self._begin
         if not self._is_begun:
             self._is_begun = True
             self._is_foreign = word >> 16 != _SPDY_CONTROL
@@ -202,6 +199,8 @@ class _WebSocketEnd(_Frames):
 
     def _read_header(self, header: bytearray) -> int:
         length = websocket_payload_size(header)
+        if header[0] & 0x0F == CLOSE:
+            self._ended_at = self._begin
         if not length:
             return 0
         channel = header[-1] - ord("0") if self._is_base64 else header[-1]

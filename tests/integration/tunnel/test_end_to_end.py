@@ -16,6 +16,7 @@ from streamkit.wire.exchange import RequestHead, ResponseHead, header_values
 from tests.support.cloud import Cloud, running_cloud
 from tests.support.edge import connected_edge, until
 
+MIB = 1 << 20
 SWITCH = ResponseHead(101, (("Connection", "Upgrade"), ("Upgrade", "SPDY/3.1")))
 
 
@@ -77,6 +78,21 @@ async def test_log_is_complete_and_the_connection_serves_again(cloud: Cloud) -> 
             assert status == 200
             assert "content-type" not in headers
             assert await read_body(reader, headers) == text
+        writer.close()
+
+
+@pytest.mark.parametrize(("size", "expected"), [(MIB - 1000, 200), (2 * MIB, 431)])
+async def test_a_head_may_be_as_large_as_a_kubelets(cloud: Cloud, size: int, expected: int) -> None:
+    async def serve(exchange: Exchange) -> None:
+        (value,) = header_values(exchange.request.headers, "x-large")
+        assert len(value) == size
+        await exchange.send_head(ResponseHead(200))
+
+    async with connected_edge(cloud, serve):
+        reader, writer = await cloud.connect()
+        writer.write(get("/metrics", f"X-Large: {'x' * size}"))
+        status, _ = await read_head(reader)
+        assert status == expected
         writer.close()
 
 

@@ -176,6 +176,23 @@ def test_a_lost_websocket_session_ends_with_a_failure(
     assert answer.endswith(b"\x88\x02\x03\xe8")
 
 
+@given(CUTS)
+def test_a_websocket_status_comes_before_the_close(cuts: list[int]) -> None:
+    before, close = b"\x82\x03\x01ab", b"\x88\x02\x03\xe8"
+    for status, is_told in ((b"", False), (b"\x82\x03\x03{}", True)):
+        end = websocket("v4.channel.k8s.io")
+        stream = before + status + close
+        edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
+        sent = b"".join(end.pass_on(stream[begin:stop]) for begin, stop in pairwise(edges))
+        is_late = any(len(stream) - len(close) < edge < len(stream) - 1 for edge in edges)
+        if is_told or is_late:
+            assert sent == stream
+        else:
+            assert sent.startswith(before + b"\x82\x7e")
+            assert b"it ended without a status" in sent
+            assert sent.endswith(close * 2)
+
+
 def test_a_websocket_status_is_seen() -> None:
     end = websocket("v4.channel.k8s.io")
     end.pass_on(b"\x82\x01\x03")
