@@ -65,6 +65,12 @@ def add_iptables(commands: Commands) -> None:
         metavar="SECONDS",
         help="how often the rules are looked at (10)",
     )
+    command.add_argument(
+        "--admin-address",
+        type=_address,
+        metavar="HOST:PORT",
+        help="where health and metrics are told, by plain HTTP (nowhere)",
+    )
     once = command.add_mutually_exclusive_group()
     once.add_argument("--once", action="store_true", help="put the rules right and exit")
     once.add_argument(
@@ -89,6 +95,7 @@ def _run(args: argparse.Namespace) -> int:
         scope=args.edge_ips,
         host_address=args.host_ip,
         interval=args.interval,
+        admin_address=args.admin_address or "",
     )
 
     code = Exit.OK
@@ -116,6 +123,16 @@ def _port(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) < 65536:
         raise argparse.ArgumentTypeError(f"should be a port, not {text!r}")
     return int(text)
+
+
+def _address(text: str) -> str:
+    from streamkit.service.config import split_address
+
+    try:
+        split_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
 
 
 def _seconds(text: str) -> float:

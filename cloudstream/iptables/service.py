@@ -3,16 +3,26 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
+from prometheus_client.metrics_core import Metric
+
+from cloudstream.health import api_check
 from cloudstream.iptables.host import check_network, is_local
 from cloudstream.iptables.manager import IptablesManager
 from cloudstream.iptables.tool import installed
 from cloudstream.iptables.view import ForwardingView, Scope
 from cloudstream.kube.api import AsyncioKubeApi
+from cloudstream.kube.duty import DutyStatus
+from cloudstream.metrics import api_metrics
 from streamkit.errors import ConfigInvalid, LookupFailed, PacketFilterError
+from streamkit.service.admin import AdminServer
+from streamkit.service.config import split_address
+from streamkit.service.health import Check, Outcome, Verdict, pending_unless
 from streamkit.service.logs import RepeatLimiter
+from streamkit.service.metrics import build_metrics, counter, metrics_registry
 from streamkit.service.tasks import spawn
 
 log = logging.getLogger(__name__)
@@ -35,21 +45,30 @@ class Options:
     scope: Scope
     host_address: str
     interval: float
+    admin_address: str
 
 
 class _Work:
     def __init__(
         self,
+        api: AsyncioKubeApi,
         view: ForwardingView,
         manager: IptablesManager,
         options: Options,
         changed: asyncio.Event,
+        tasks: asyncio.TaskGroup,
     ) -> None:
+        self.tasks = tasks
+        self.api = api
         self.view = view
         self.manager = manager
         self._options = options
         self._changed = changed
         self._limiter = RepeatLimiter(600.0)
+        self.trouble = ""
+        """Why the last pass failed; empty where it did not."""
+        self.passes: Counter[tuple[str]] = Counter()
+        """Passes so far, by whether they "corrected" something, found all "right", or "failed"."""
 
     async def known(self) -> None:
         """Wait for a first view. Raises LookupFailed where it takes too long."""
@@ -66,8 +85,15 @@ class _Work:
         """One pass. Raises PacketFilterError."""
         for problem in self.view.problems():
             self.warn(problem)
-        self._check_place()
-        await self.manager.sync(self.view.wanted())
+        try:
+            self._check_place()
+            corrected = await self.manager.sync(self.view.wanted())
+        except PacketFilterError as error:
+            self.trouble = str(error)
+            self.passes["failed",] += 1
+            raise
+        self.trouble = ""
+        self.passes["corrected" if corrected else "right",] += 1
 
     async def keep(self) -> None:
         """Pass after pass until cancelled; what fails is told, and tried again."""
@@ -105,10 +131,35 @@ class _Work:
 async def run(options: Options) -> None:
     """Keep the rules until cancelled; they stay then.
 
-    Raises PacketFilterError or ConfigInvalid, before anything is changed, where it can't begin.
+    Raises PacketFilterError, ConfigInvalid or PortInUse, before anything is changed, where it can't
+    begin.
     """
     async with _working(options) as work:
+        admin = AdminServer(_checks(work), metrics_registry(lambda: _metrics(work)))
+        if options.admin_address:
+            admin.bind(*split_address(options.admin_address))
+        spawn(admin.serve(), name="admin", owner=work.tasks)
         await work.keep()
+
+
+def _checks(work: _Work) -> dict[str, Check]:
+    """Without a view there is nothing to be done yet; rules that can't be written are a fault."""
+
+    async def rules() -> Outcome:
+        if work.trouble:
+            return Outcome(Verdict.FAILED, work.trouble)
+        return pending_unless(not work.view.lacks, work.view.lacks)
+
+    return {"rules": rules, "kubernetes-api": api_check(work.api)}
+
+
+def _metrics(work: _Work) -> Iterator[Metric]:
+    yield from build_metrics("cloudstream")
+    text = "Looks at the rules, by what became of them."
+    yield counter("cloudstream_iptables_passes", text, ("outcome",), work.passes.items())
+    is_pending = bool(work.view.lacks or work.trouble)
+    status = DutyStatus(int(is_pending), work.view.lacks or work.trouble)
+    yield from api_metrics(work.api, {"iptables": status})
 
 
 async def sync_once(options: Options) -> None:
@@ -144,7 +195,7 @@ async def _working(options: Options) -> AsyncIterator[_Work]:
     try:
         async with asyncio.TaskGroup() as group:
             following = spawn(view.run(), name="API view", owner=group)
-            yield _Work(view, manager, options, changed)
+            yield _Work(api, view, manager, options, changed, group)
             following.cancel()
     finally:
         await api.close()

@@ -150,6 +150,46 @@ async def test_the_rules_follow_the_record_and_outlive_everything(
         assert place.rules("nft") == rules
 
 
+async def told(place: Namespace, path: str, *texts: str) -> None:
+    """Wait until the manager's admin address tells these."""
+    curl = f"curl --silent --write-out '\\n%{{http_code}}' http://127.0.0.1:10007{path}"
+    answer = ""
+    try:
+        async with asyncio.timeout(DEADLINE):
+            while not all(text in answer for text in texts):
+                answer = await asyncio.to_thread(place.run, "sh", "-c", f"{curl} || true")
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise AssertionError(f"the last answer was: {answer}") from None
+
+
+async def test_health_and_metrics_tell_what_is_pending_and_what_fails(
+    place: Namespace, tmp_path: Path
+) -> None:
+    options = ("--interval", "0.2", "--mode", "internal", "--admin-address", "127.0.0.1:10007")
+    async with contextlib.AsyncExitStack() as stack:
+        server = await stack.enter_async_context(contextlib.AsyncExitStack())
+        kubeconfig = await server.enter_async_context(api_server(place, tmp_path))
+        command = ("iptables", "--kubeconfig", kubeconfig, *options)
+        process = await place.start(CLOUDSTREAM, *command)
+        stack.push_async_callback(end, process)
+        missing = "there is no ConfigMap kubeedge/tunnelport"
+        await told(place, "/readyz", f"[!]rules pending, while serving goes on: {missing}", "\n200")
+        put_record(place, {"10.2.0.12": 10351})
+        await told(place, "/readyz", "ok\n200")
+        outcome = 'cloudstream_iptables_passes_total{outcome="corrected"}'
+        pending = 'cloudstream_duty_pending{duty="iptables"}'
+        await told(place, "/metrics", f"{outcome} 1.0", f"{pending} 0.0")
+        put_record(place, {"10.2.0.13": 10351})
+        text = "[-]rules failed: none of the cloud services (10.2.0.13) is on this host"
+        await told(place, "/readyz", text, "\n503")
+        await told(place, "/metrics", f"{pending} 1.0", 'outcome="failed"')
+        put_record(place, {"10.2.0.12": 10351})
+        await told(place, "/readyz", "ok\n200")
+        await server.aclose()
+        await told(place, "/readyz", "[!]kubernetes-api pending", "\n200")
+
+
 @pytest.mark.parametrize("kill_after", [0.0, 0.6, 0.9, 1.2])
 async def test_a_killed_manager_leaves_nothing_half_done(
     place: Namespace, tmp_path: Path, kill_after: float
@@ -229,6 +269,7 @@ def usage(*arguments: str) -> Any:
         ("--interval", "0"),
         ("--interval", "inf"),
         ("--edge-ips", "edge"),
+        ("--admin-address", "10007"),
         ("--mode", "other"),
         ("--once", "--cleanup"),
     ],

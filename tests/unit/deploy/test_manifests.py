@@ -101,6 +101,8 @@ def test_the_manager_has_the_rights_it_needs_on_its_host() -> None:
     security = container["securityContext"]
     assert security["capabilities"] == {"drop": ["ALL"], "add": ["NET_ADMIN", "NET_RAW"]}
     assert security["runAsUser"] == 0
+    probe = container["readinessProbe"]["httpGet"]
+    assert container["command"][-2:] == ["--admin-address", f"{probe['host']}:{probe['port']}"]
     (variable,) = container["env"]
     assert variable["name"] == "HOST_IP"
     assert variable["valueFrom"]["fieldRef"]["fieldPath"] == "status.hostIP"
