@@ -23,7 +23,7 @@ from cloudstream.router import dialled_address
 from streamkit.errors import BadRequest, LocalProtocolError, StreamError
 from streamkit.http.answer import LAST_CHUNK, encode_chunk, encode_head, text_headers
 from streamkit.http.headers import end_to_end
-from streamkit.service.reading import Reading
+from streamkit.session.reading import Reading
 from streamkit.wire.exchange import (
     Headers,
     RequestHead,

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from streamkit.service.reading import Reading
+from streamkit.session.reading import Reading
 
 HIGH_WATER = 256 * 1024
 

@@ -23,9 +23,9 @@ from streamkit.errors import (
 )
 from streamkit.http.answer import AnswerDecoder
 from streamkit.pki.contexts import Identity, peer_identity
-from streamkit.service.reading import Reading
 from streamkit.service.tasks import spawn
 from streamkit.session.channel import HIGH_WATER, LOW_WATER, Channel, ChannelHandler
+from streamkit.session.reading import Reading
 from streamkit.wire.exchange import RequestHead, ResponseHead, header_values, without_headers
 
 Address = tuple[str, int]

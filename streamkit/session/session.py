@@ -31,8 +31,15 @@ class Session(ABC):
     def __init__(self) -> None:
         self.output_ready: Callable[[], None] = lambda: None
         """Set by the adapter: called when there may be something to send."""
+        self.read_on: Callable[[], None] = lambda: None
+        """Set by the adapter: called when no channel is crowded any more."""
         self.drained: Callable[[str], None] = lambda sentence: None
         """Called when the peer drains: a cloud asks its edge to dial again, an edge has done so."""
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether the adapter should read less for now: the reader of some channel lags behind."""
+        return False
 
     @property
     def is_greeted(self) -> bool:

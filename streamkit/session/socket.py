@@ -27,6 +27,7 @@ from streamkit.session.close_codes import close_code_of, close_reason_of
 from streamkit.session.frames import send_frame
 from streamkit.session.kernel import bound_unsent, progress
 from streamkit.session.pace import Pace
+from streamkit.session.respite import Respite
 from streamkit.session.session import Session
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,7 @@ class TunnelSocket(WSListener):
         self._early: list[bytes] = []
         self._is_full = False
         self._pace = Pace(_MESSAGE)
+        self._respite: Respite | None = None
         self._full_since = 0.0
         self._is_pumping = False
         self._is_turn_over_due = False
@@ -130,6 +132,9 @@ class TunnelSocket(WSListener):
         self._session = session
         self._frame_type = WSMsgType.TEXT if session.is_text else WSMsgType.BINARY
         session.output_ready = self._pump
+        if self._transport and session.is_text:  # v2 has each sender wait by itself
+            self._respite = Respite(self._transport.underlying_transport, session)
+            session.read_on = self._respite.end
         session.limit_messages(self._pace.size)
         session.attach()
         self._hello_due = time.monotonic() + self._limits.handshake
@@ -223,6 +228,8 @@ class TunnelSocket(WSListener):
             return
         try:
             self._session.message_received(payload)
+            if self._respite and self._session.is_crowded:
+                self._respite.message_read(len(payload))
         except StreamError as error:
             self.hang_up(error, will_return=False)
         except Exception as error:
@@ -330,6 +337,8 @@ class TunnelSocket(WSListener):
         for timer in (self._timer, self._probe_timer):
             if timer:
                 timer.cancel()
+        if self._respite:
+            self._respite.end()
         self._fragments.clear()
         self._early.clear()
         self.ended(error, will_return=will_return)

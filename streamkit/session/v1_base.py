@@ -20,7 +20,7 @@ class V1Channel(TableChannel[S]):
 
     def consumed(self, size: int) -> None:
         if self.is_open:
-            self._session.mux.consumed(self.channel_id, size)
+            self._session.consumed(self.channel_id, size)
 
     @abstractmethod
     def data_received(self, data: bytes | memoryview) -> None:
@@ -35,6 +35,17 @@ class V1Session(TableSession[M, V1Channel[Any]], Generic[M]):
     """All v1 channels of one tunnel. They end with it: v1 knows no resumption."""
 
     is_text = True
+
+    @property
+    def is_crowded(self) -> bool:
+        return self.mux.is_crowded
+
+    def consumed(self, channel_id: int, size: int) -> None:
+        """A channel's handler has passed on that much."""
+        was_crowded = self.mux.is_crowded
+        self.mux.consumed(channel_id, size)
+        if was_crowded and not self.mux.is_crowded:
+            self.read_on()
 
     def attach(self) -> None:
         self.output_ready()

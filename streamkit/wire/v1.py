@@ -41,6 +41,7 @@ class V1Mux(ABC):
         self._outbox = Outbox()
         self._unconsumed: dict[int, int] = {}
         self._buffer_limit = buffer_limit
+        self._crowded: set[int] = set()
         self.stray_messages = 0
 
     @abstractmethod
@@ -61,6 +62,13 @@ class V1Mux(ABC):
         """The receiver took that many bytes."""
         if channel_id in self._unconsumed:
             self._unconsumed[channel_id] -= size
+            if self._crowded and self._unconsumed[channel_id] <= self._buffer_limit // 4:
+                self._crowded.discard(channel_id)
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether some channel's buffer is half full, or has been and is not down to a quarter."""
+        return bool(self._crowded)
 
     def backlog(self, channel_id: int) -> int:
         """Bytes queued for the channel and not yet handed out by ``next_message``."""
@@ -91,6 +99,7 @@ class V1Mux(ABC):
 
     def _forget(self, channel_id: int) -> None:
         self._unconsumed.pop(channel_id, None)
+        self._crowded.discard(channel_id)
         self._outbox.remove(channel_id)
 
     def _remove(self, channel_id: int) -> None:
@@ -104,8 +113,10 @@ class V1Mux(ABC):
             # Nobody takes what comes behind our own end, and it must not cost what is queued.
             self.stray_messages += 1
             return []
-        self._unconsumed[channel_id] += len(data)
-        if self._unconsumed[channel_id] > self._buffer_limit:
+        held = self._unconsumed[channel_id] = self._unconsumed[channel_id] + len(data)
+        if held > self._buffer_limit // 2:
+            self._crowded.add(channel_id)
+        if held > self._buffer_limit:
             self._remove(channel_id)
             sentence = "the reader stalled and the peer can't be told to wait"
             return [WasReset(channel_id, ChannelOverflow.code, sentence)]

@@ -7,7 +7,7 @@ from typing import Any
 
 import aiofastnet
 
-from streamkit.service.reading import Reading
+from streamkit.session.reading import Reading
 from tests.contract.conftest import Tls
 from tests.contract.loops import LoopFactory, on_both_loops, run
 

@@ -27,9 +27,6 @@ VERSIONS = os.environ.get("KUBECTL_VERSIONS", f"1.20 1.27 1.33 {NEWEST}").split(
 """The versions of kubectl to test with, the last one being the one for all that they have in
 common."""
 
-V1_BUFFER = 256 * 1024 * 1024
-"""Bytes, more than any of these tests asks for at once."""
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark these tests, and give them time: the first one starts a lab and brings a kubectl."""
@@ -106,18 +103,14 @@ def loop() -> Iterator[Background]:
 def stack_with_v1(
     lab: Layout, kubectl_binary: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stack]:
-    """A cloud and an edge of ours, each of which takes the other for a stock one.
-
-    The cloud can't tell its edge to wait, so it holds whatever a client takes too slowly.
-    """
-    cloud = {"cloudstream": {"limits": {"channelBufferBytes": V1_BUFFER}}}
+    """A cloud and an edge of ours, each of which takes the other for a stock one."""
     with background() as loop:
 
         def via(port: int) -> int:
             return loop.enter(v1_link_to(port, lab.pki))
 
         directory = tmp_path_factory.mktemp("v1")
-        with Stack(lab, directory, kubectl_binary, via=via, wire="v1", cloud=cloud) as stack:
+        with Stack(lab, directory, kubectl_binary, via=via, wire="v1") as stack:
             yield stack
 
 

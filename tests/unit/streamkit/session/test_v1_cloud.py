@@ -232,3 +232,17 @@ def test_output_is_announced() -> None:
         step()
         assert announced
         announced.clear()
+
+
+def test_the_tunnel_is_read_on_when_a_reader_has_caught_up() -> None:
+    cloud = Cloud(UPGRADE, consumes=False)
+    asked: list[bool] = []
+    cloud.session.read_on = lambda: asked.append(cloud.session.is_crowded)
+    cloud.receive(SWITCH + bytes(LIMIT // 2 + 1))
+    assert cloud.session.is_crowded
+    cloud.channel.consumed(1)
+    assert asked == []
+    cloud.channel.consumed(LIMIT // 4)
+    assert asked == [False]
+    cloud.channel.consumed(1)
+    assert asked == [False]

@@ -230,6 +230,27 @@ def test_a_reader_that_stalls_costs_its_own_channel_only() -> None:
     assert list(edge.channel_ids) == [2]
 
 
+def test_a_buffer_that_is_half_full_is_told_of_until_it_is_down_to_a_quarter() -> None:
+    edge = opened_edge(1, 2)
+    told = []
+    for channel_id, size in ((1, LIMIT // 2), (1, 1), (2, LIMIT // 2 + 1)):
+        edge.receive(encode_message(channel_id, DATA, bytes(size)))
+        told.append(edge.is_crowded)
+    for channel_id, size in ((1, LIMIT // 2 + 1), (2, LIMIT // 4), (2, 1)):
+        edge.consumed(channel_id, size)
+        told.append(edge.is_crowded)
+    assert told == [False, True, True, True, True, False]
+
+
+@pytest.mark.parametrize(("kind", "data"), [(REMOVE, b""), (DATA, b"x")])
+def test_a_channel_that_is_gone_crowds_nobody(kind: MessageType, data: bytes) -> None:
+    edge = opened_edge(1)
+    edge.receive(encode_message(1, DATA, bytes(LIMIT)))
+    was_crowded = edge.is_crowded
+    edge.receive(encode_message(1, kind, data))
+    assert (was_crowded, edge.is_crowded) == (True, False)
+
+
 def test_connects_and_removes_overtake_data() -> None:
     cloud = V1Cloud(buffer_limit=LIMIT)
     bulk = cloud.open(REQUEST)

@@ -2,28 +2,8 @@
 
 import asyncio
 
-from streamkit.service.reading import Reading
-
-
-class Transport(asyncio.ReadTransport):
-    """Writes down what is asked of it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked: list[str] = []
-        self._is_closing = False
-
-    def is_closing(self) -> bool:
-        return self._is_closing
-
-    def close(self) -> None:
-        self._is_closing = True
-
-    def pause_reading(self) -> None:
-        self.asked.append("pause")
-
-    def resume_reading(self) -> None:
-        self.asked.append("resume")
+from streamkit.session.reading import Reading
+from tests.unit.streamkit.session.transport import Transport
 
 
 async def test_a_pause_begins_with_the_next_turn_of_the_loop() -> None:
