@@ -30,8 +30,9 @@ async def move_edges(
 ) -> None:
     """Ask our edges to dial again, and serve on while they do and API servers learn where they are.
 
-    ``is_published_here`` tells whether any of the Nodes still leads API servers here. Ends at the
-    monotonic time ``until`` at the latest, and as soon as no other replica takes edges.
+    ``is_published_here`` tells whether any of the Nodes still leads API servers here. Ends when all
+    of them have moved and what runs here has ended; at the monotonic time ``until`` at the latest,
+    and as soon as no other replica takes edges.
     """
     names = tunnels.drain()
     streams.leave_soon()
@@ -46,7 +47,7 @@ async def move_edges(
             lingers_until = 0.0
         elif not lingers_until:
             lingers_until = now + _LINGER
-        elif now > lingers_until:
+        elif now > lingers_until and not streams.is_serving:
             log.info("%d nodes have gone to other replicas", len(names))
             break
         await asyncio.sleep(_LOOK)

@@ -80,6 +80,11 @@ class StreamServer:
         """Whether new requests are refused."""
         return self._is_draining or self._is_leaving
 
+    @property
+    def is_serving(self) -> bool:
+        """Whether any request is in flight, a session or a followed log included."""
+        return any(self.tally.live.values())
+
     def leave_soon(self) -> None:
         """Answer all that comes, and let no connection outlive its next answer."""
         self._is_leaving = True

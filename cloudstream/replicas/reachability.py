@@ -77,7 +77,7 @@ class Reachability:
     async def _ask(self, address: Address) -> Condition:
         probe = _Probe()
         session = ReplicaSession(self._dialler, address, NOBODY, lambda error: None)
-        channel = session.open(RequestHead("GET", "/"), probe)
+        channel = session.open(RequestHead("GET", "/", (("Host", address[0]),)), probe)
         try:
             async with asyncio.timeout(_ANSWER):
                 error = await probe.outcome

@@ -16,24 +16,31 @@ class Balancer:
         self._targets = list(targets)
         self._is_ready = is_ready
         self._turn = 0
+        self._open: dict[asyncio.StreamWriter, int] = {}
         self.port = 0
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
         with contextlib.suppress(OSError):
-            there, back = await self._dial()
+            there, back, self._open[writer] = await self._dial()
             async with asyncio.TaskGroup() as group:
                 group.create_task(_copy(reader, back))
                 group.create_task(_copy(there, writer))
         writer.transport.abort()
+        self._open.pop(writer, None)
 
-    async def _dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    def drop(self, index: int) -> None:
+        """Close the connections to the target of that index, in good order."""
+        for writer in [writer for writer, each in self._open.items() if each == index]:
+            writer.close()
+
+    async def _dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, int]:
         for _ in self._targets:
             self._turn += 1
             index = self._turn % len(self._targets)
             if self._is_ready(index):
                 with contextlib.suppress(OSError):
-                    return await asyncio.open_connection(*self._targets[index])
+                    return *await asyncio.open_connection(*self._targets[index]), index
         raise ConnectionRefusedError
 
 

@@ -1,4 +1,4 @@
-"""Two replicas behind one address, of which one is drained and then gone."""
+"""Two replicas, of which one is drained and then gone."""
 
 import asyncio
 import contextlib
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cloudstream.config import CloudDeadlines
 from edgestream.kubelet.exchange import Exchange
+from streamkit.errors import ReplicaUnreachable
 from streamkit.wire.exchange import ResponseHead
 from tests.support.edge import Serve
 from tests.support.kube_server import kube_server, running_pod
@@ -70,6 +71,40 @@ async def mixed(pair: ReplicaPair, amount: int) -> None:
     async with asyncio.TaskGroup() as group:
         for _ in range(AT_ONCE):
             group.create_task(caller())
+
+
+async def test_replicas_know_of_each_other_whether_they_take_edges(tmp_path: Path) -> None:
+    async with (
+        kube_server(tmp_path / "kube") as kube,
+        replica_pair(tmp_path / "pki", kube, nodes=()) as pair,
+    ):
+        first, second = (cloud.service._replicas for cloud in pair.clouds)
+        assert first
+        assert second
+        assert await first.is_any_serving()
+        assert await second.is_any_serving()
+        pair.clouds[1].service._streams.leave_soon()
+        assert not await first.is_any_serving()
+        await pair.stop(1)
+        assert not await first.is_any_serving()
+
+
+async def test_a_replica_that_was_away_is_asked_again_when_it_answers(tmp_path: Path) -> None:
+    nodes = [{"name": "edge-1", "address": "192.0.2.7", "port": 10250}]
+    async with (
+        kube_server(tmp_path / "kube", nodes=nodes, pods=[running_pod("web", "edge-1")]) as kube,
+        replica_pair(tmp_path / "pki", kube, nodes=["edge-1"]) as pair,
+        pair.edge("edge-1", kubelet("edge-1"), index=0),
+        pair.client(1) as client,
+    ):
+        replicas = pair.clouds[1].service._replicas
+        assert replicas
+        for place in replicas.candidates("edge-1"):
+            place.told(ReplicaUnreachable("it can't be reached"))
+        assert not replicas.candidates("edge-1")
+        await until(lambda: bool(replicas.candidates("edge-1")))
+        answer = await client.get("/containerLogs/default/web/c")
+        assert answer.body == b"edge-1" + LOG
 
 
 async def test_no_request_fails_by_a_drain(tmp_path: Path) -> None:

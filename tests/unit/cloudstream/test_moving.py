@@ -23,6 +23,7 @@ class World:
         self.has_edges_to_move = True
         self.is_published_here = True
         self.is_another_serving = True
+        self.is_serving = False
         self.surveys = 0
 
     def drain(self) -> list[str]:
@@ -84,6 +85,16 @@ async def test_an_edge_that_comes_back_is_waited_for_again(world: World) -> None
     await asyncio.sleep(0.1)
     assert not moving.done()
     world.has_edges_to_move = False
+    await moving
+
+
+async def test_what_runs_here_may_come_to_its_end(world: World) -> None:
+    world.has_edges_to_move = world.is_published_here = False
+    world.is_serving = True
+    moving = world.move()
+    await asyncio.sleep(0.2)
+    assert not moving.done()
+    world.is_serving = False
     await moving
 
 
