@@ -33,10 +33,14 @@ from tests.unit.lab.places import free_layout
 HOSTS = ("127.0.0.2", "127.0.0.3")
 NODE_IP = "192.0.2.7"
 """That of all nodes: their names have to do."""
+WEB_PORT = 8080
 LINES = 1000
 LOG = "".join(f"{number}\n" for number in range(1, LINES + 1)).encode()
 """What each pod has written."""
 _SCRIPT = f"seq {LINES}; exec cat"
+_WITH_PAGE = f"httpd -p {WEB_PORT} -h /www; {_SCRIPT}"
+_AT_ONCE = 2
+"""Edges that start at the same time, which takes them a second of a processor each."""
 _LOOK = 2.0
 """Seconds for an admin page to answer."""
 
@@ -70,7 +74,8 @@ class Served:
 class ReplicaSite:
     """The programs, connected, for the length of a ``with`` block.
 
-    Node ``edge-N`` runs the pod ``pod-N``, which has written LOG and sends back its input. API
+    Node ``edge-N`` runs the pod ``pod-N``, which has written LOG, sends back its input and (where
+    pods have a network of their own) serves the lab's page at WEB_PORT. API
     server and edges come to the replicas by one address each, where a new connection goes to the
     next replica that is ready. ``lead_requests_to`` decides on API servers' connections.
     """
@@ -78,6 +83,7 @@ class ReplicaSite:
     def __init__(
         self, lab: Layout, runtime: Lab, directory: Path, kubectl: Path, *, edges: int
     ) -> None:
+        self.has_pages = runtime.has_network
         self.names = [f"edge-{number}" for number in range(edges)]
         self.layout = layout = free_layout(directory)
         self._stack = ExitStack()
@@ -103,8 +109,8 @@ class ReplicaSite:
                 cloud.program.start()
             wait_until(lambda: self.look() == [True, True], "two ready replicas")
             wait_until(lambda: len(self.record()["ipTunnelPort"]) == 2, "two entries")
-            for edge in self.edges.values():
-                edge.program.start()
+            for begin in range(0, len(self.names), _AT_ONCE):
+                self._connect(self.names[begin : begin + _AT_ONCE])
             self.wait_until_published()
         except BaseException:
             self._close()
@@ -167,6 +173,12 @@ class ReplicaSite:
                 found[name, kind] += int(count)
         return found
 
+    def _connect(self, names: Sequence[str]) -> None:
+        for name in names:
+            self.edges[name].program.start()
+        for name in names:
+            self.edges[name].program.wait_for_log(f'as node "{name}", speaking v2')
+
     def _takes_requests(self, index: int) -> bool:
         return self._only in (None, index) and self._is_ready[index]
 
@@ -223,7 +235,8 @@ class ReplicaSite:
         name, uid = pod_of(node), str(uuid.uuid4())
         pod = run_pod(runtime, name, uid=uid)
         self._stack.callback(runtime.remove_pod, pod.id)
-        runtime.run_container(pod, "app", ["sh", "-c", _SCRIPT], stdin=True)
+        script = _WITH_PAGE if runtime.has_network else _SCRIPT
+        runtime.run_container(pod, "app", ["sh", "-c", script], stdin=True)
         container = {"name": "app", "image": "any", "stdin": True}
         return {
             "metadata": {"name": name, "namespace": "default", "uid": uid},

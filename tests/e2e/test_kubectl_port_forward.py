@@ -8,7 +8,6 @@ import json
 import os
 import socket
 import sys
-import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -18,12 +17,11 @@ import pytest
 
 from lab.containerd import Lab
 from lab.programs import ENVIRONMENT
-from tests.e2e.forwards import forwarded, forwarding
+from tests.e2e.forwards import PAGE, forwarded, forwarding, get
 from tests.e2e.kubectl import DEADLINE, Kubectl, Talk, tell
 from tests.e2e.stack import wait_until
 from tests.support import tcp_server
 
-PAGE = b"hello from the lab\n"
 AT_ONCE = 100
 BOTH_WAYS = int(os.environ.get("E2E_FORWARD_BYTES", "10_000_000"))
 PIECE = 1 << 16
@@ -68,12 +66,6 @@ def ipv6_port(pod_server: PodServer) -> int:
 @pytest.fixture(scope="module")
 def late_port(pod_server: PodServer) -> int:
     return pod_server("--after", str(LATE))
-
-
-def get(local: int, path: str = "") -> bytes:
-    with urllib.request.urlopen(f"http://127.0.0.1:{local}/{path}", timeout=DEADLINE) as answer:
-        content: bytes = answer.read()
-        return content
 
 
 def test_one_request_and_many_at_once(each_kubectl: Kubectl) -> None:

@@ -21,9 +21,10 @@ import pytest
 
 from lab.containerd import Lab
 from lab.layout import Layout
+from tests.e2e.forwards import PAGE, forwarded, get
 from tests.e2e.kubectl import tell
 from tests.e2e.refused import SOON
-from tests.e2e.replica_site import HOSTS, LOG, ReplicaSite, pod_of
+from tests.e2e.replica_site import HOSTS, LOG, WEB_PORT, ReplicaSite, pod_of
 from tests.e2e.stack import wait_until
 
 EDGES = int(os.environ.get("E2E_REPLICA_EDGES", "4"))
@@ -31,6 +32,8 @@ REQUESTS = int(os.environ.get("E2E_REPLICA_REQUESTS", "24"))
 AT_ONCE = 6
 SESSIONS = 4
 """That run while a replica is drained, through it."""
+NOBODY = 10.0
+"""Seconds, less than ``deadlines.drain``, for a drain of the only replica that is left."""
 MOVED = 10.0
 """Seconds until all edges are with the other replica."""
 
@@ -74,10 +77,16 @@ def proxied_log(site: ReplicaSite, node: str) -> None:
     assert site.kubectl.ok("get", "--raw", f"/api/v1/nodes/{node}/proxy/{path}").out == LOG
 
 
+def forwarded_page(site: ReplicaSite, node: str) -> None:
+    with forwarded(site.kubectl, WEB_PORT, pod_of(node)) as local:
+        assert get(local) == PAGE
+
+
 KINDS: dict[str, tuple[str, Callable[[ReplicaSite, str], None]]] = {
     "kubectl logs": ("logs", logs),
     "kubectl exec": ("exec", executed),
     "kubectl attach": ("attach", attached),
+    "kubectl port-forward": ("portforward", forwarded_page),
     "a node's summary": ("stats", proxied),
     "a log by the node proxy": ("logs", proxied_log),
 }
@@ -92,7 +101,8 @@ def ask(site: ReplicaSite, amount: int) -> Counter[tuple[str, str]]:
     seed = random.randrange(2**32)
     tell(f"seed {seed}")
     chance = random.Random(seed)
-    plan = [(chance.choice(site.names), chance.choice(list(KINDS))) for _ in range(amount)]
+    kinds = [kind for kind in KINDS if site.has_pages or kind != "kubectl port-forward"]
+    plan = [(chance.choice(site.names), chance.choice(kinds)) for _ in range(amount)]
 
     def one(step: tuple[str, str]) -> None:
         node, kind = step
@@ -198,3 +208,12 @@ def test_a_killed_replica_ends_what_it_carried_and_its_edges_come_to_the_other(
         ask(site, max(REQUESTS // 4, 1))
     # Both have kept their ports, and the one that is gone may come back to its own.
     assert site.record() == before
+
+
+def test_a_drain_with_nobody_to_go_to_is_short(site: ReplicaSite) -> None:
+    # The record still has the other one.
+    began = time.monotonic()
+    assert site.clouds[0].program.end() == 128 + signal.SIGTERM
+    seconds = time.monotonic() - began
+    tell(f"the drain took {seconds:.1f} s")
+    assert seconds < NOBODY
