@@ -31,6 +31,8 @@ LAST_OF_EXIT = 1_000_000
 EXITS = int(os.environ.get("E2E_EXITS", "1"))
 """How often a command exits while its input arrives."""
 SIZE = 20_000_000
+COPYING = ("tar", "-xmf", "-", "-C", "/tmp")
+"""What ``kubectl cp`` has executed."""
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +154,7 @@ def test_a_link_that_stays_away(
         followed.wait_for(b"line ")
         link.rate = RATE
         with stack.kubectl.talk("cp", str(file), "cat:/tmp/never") as copied:
+            wait_until(lambda: bool(processes(*COPYING)), "the copy")
             sent_over_websocket.send_without_end()
             impatient.wait_until_carried(BETWEEN)
             loop.call(getattr(link, way))
@@ -169,6 +172,6 @@ def test_a_link_that_stays_away(
     assert [status["status"] for status in statuses] == ["Failure"] * 2
     seconds = wait_until(lambda: stack.kubectl("logs", "failer").code == 0, "kubectl logs")
     tell(f"works {seconds:.1f} s after the link; open files {before.wait_until_back():.1f} s later")
-    commands = (("cat", "/dev/stdin"), ("wc", "-c"), ("tar", "-xmf", "-", "-C", "/tmp"))
+    commands = (("cat", "/dev/stdin"), ("wc", "-c"), COPYING)
     seconds = wait_until(lambda: not any(processes(*each) for each in commands), "their end")
     tell(f"what was executed has ended {seconds:.1f} s later")
