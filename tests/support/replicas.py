@@ -73,6 +73,11 @@ class ReplicaPair:
         """The kubelet port in the Node."""
         return kubelet_port(self.kube.world.nodes.get(("", node)))
 
+    def names_at(self, address: str) -> list[set[str]]:
+        """The nodes that have that address, as each replica has seen it in the Nodes."""
+        publishers = (cloud.service._publisher for cloud in self.clouds)
+        return [set(each.names_at(address)) if each else set() for each in publishers]
+
     def record(self) -> dict[str, Any]:
         """The ``tunnelport`` record."""
         config_map = self.kube.world.config_maps.get(("kubeedge", "tunnelport"))
