@@ -116,7 +116,7 @@ class SpdyForwarding:
             elif isinstance(event, StreamEnded):
                 pair.inbox.end()
             else:
-                self._by_data_stream.pop(event.stream_id)
+                self._forget(pair)
                 pair.task.cancel()
                 await pair.succeed()
 
@@ -131,10 +131,12 @@ class SpdyForwarding:
             await self._send(self._spdy.reset(opened.stream_id, Status.REFUSED_STREAM))
             return
         if pair is None:
-            pair = self._incomplete[request_id] = _Pair(self._spdy, self._send, Inbox(self._room))
-            pair.task = spawn(
-                self._serve(pair, request_id), name=f"forward {request_id}", owner=self._tasks
+            pair = self._incomplete[request_id] = _Pair(
+                request_id, self._spdy, self._send, Inbox(self._room)
             )
+            pair.task = spawn(self._serve(pair), name=f"forward {request_id}", owner=self._tasks)
+            # Not in the task itself: one that is cancelled before its first step does nothing.
+            pair.task.add_done_callback(lambda _: self._forget(pair))
         if kind in pair.streams:
             await self._send(self._spdy.reset(opened.stream_id, Status.CANCEL))
             sentence = f"{kind} stream already assigned"
@@ -146,20 +148,23 @@ class SpdyForwarding:
             pair.port = port
             self._by_data_stream[opened.stream_id] = pair
         if len(pair.streams) == 2:
-            del self._incomplete[request_id]
+            self._incomplete.pop(request_id, None)
             pair.is_complete.set()
 
-    async def _serve(self, pair: "_Pair", request_id: str) -> None:
+    async def _serve(self, pair: "_Pair") -> None:
         try:
             if await pair.completed():
                 await forward(self._ports, pair.port, pair.inbox, pair)
             else:
-                del self._incomplete[request_id]
-                await pair.fail(f"(request={request_id}) timed out waiting for streams")
+                await pair.fail(f"(request={pair.request_id}) timed out waiting for streams")
         except ChannelReset:
             return  # the client is gone, and the exchange as a whole is about to be cancelled
-        finally:
-            self._by_data_stream.pop(pair.streams.get(_DATA, 0), None)
+
+    def _forget(self, pair: "_Pair") -> None:
+        pair.inbox.close()
+        self._by_data_stream.pop(pair.streams.get(_DATA, 0), None)
+        if self._incomplete.get(pair.request_id) is pair:
+            del self._incomplete[pair.request_id]
 
 
 class _Pair:
@@ -168,8 +173,13 @@ class _Pair:
     task: asyncio.Task[None]
 
     def __init__(
-        self, spdy: SpdyServer, send: Callable[[bytes], Awaitable[None]], inbox: Inbox
+        self,
+        request_id: str,
+        spdy: SpdyServer,
+        send: Callable[[bytes], Awaitable[None]],
+        inbox: Inbox,
     ) -> None:
+        self.request_id = request_id
         self.inbox = inbox
         self.port = 0
         self.streams: dict[str, int] = {}

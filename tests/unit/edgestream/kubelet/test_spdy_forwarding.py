@@ -240,6 +240,19 @@ async def test_a_stream_without_its_fellow() -> None:
     assert client.data[errors] == b"(request=7) timed out waiting for streams"
 
 
+async def test_a_stream_that_is_given_up_before_its_fellow_comes_leaves_nothing() -> None:
+    async with scripted_server(echo) as server, forwarding() as client:
+        port = str(server.port)
+        for _ in range(2 * MAX_HELD // PIECE):
+            data = await client.open(streamtype="data", port=port, requestid="7")
+            await client.send(data, bytes(PIECE))
+            await client.reset(data)
+        errors, data = await client.connect(server.port, 7)
+        await client.send(data, b"fine", is_last=True)
+        await client.until(lambda: {errors, data} <= set(client.ended))
+    assert client.data[data] == b"fine"
+
+
 async def test_old_clients_open_one_stream_after_the_other() -> None:
     async with scripted_server(echo) as server, forwarding() as client:
         errors = await client.open(streamtype="error", port=str(server.port))
