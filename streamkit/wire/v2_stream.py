@@ -13,6 +13,9 @@ from streamkit.wire.message import Pieces
 
 OPENING_UNITS = 1
 
+_SHORTEST_TRIP = 0.001
+"""Seconds. On a faster link it is both sides' turns that take time: a window has to span them."""
+
 _SMALL = 4 * 1024
 """Pieces up to this size are joined: an object costs more than the few bytes it may hold."""
 
@@ -270,7 +273,8 @@ class ReceiveStream:
         """The application took that many bytes; whether the peer should hear of it now.
 
         The window grows while a whole one is consumed in less than two round trips: then it is what
-        limits the sender. Raises LocalProtocolError for more bytes than came.
+        limits the sender. It stays as it is until a round trip is known (``rtt`` > 0). Raises
+        LocalProtocolError for more bytes than came.
         """
         unconsumed = self.unconsumed - size
         if unconsumed < 0:
@@ -279,7 +283,8 @@ class ReceiveStream:
         position, since = self._mark
         if self._consumed_data - position >= self.window:
             now = clock()
-            if now - since < 2 * rtt and self.window < max_window:
+            trip = max(rtt, _SHORTEST_TRIP) if rtt else 0.0
+            if now - since < 2 * trip and self.window < max_window:
                 self.window = min(2 * self.window, max_window)
             self._mark = (self._consumed_data, now)
         if self.is_ended and not unconsumed:

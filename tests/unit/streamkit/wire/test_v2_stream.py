@@ -264,11 +264,18 @@ def test_the_peer_hears_of_a_quarter_window_and_of_the_end() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "windows"),
-    [(0.39, [1000, 2000, 4000, 4000]), (0.4, [1000] * 4), (60.0, [1000] * 4)],
+    ("rtt", "seconds", "windows"),
+    [
+        (0.2, 0.39, [1000, 2000, 4000, 4000]),
+        (0.2, 0.401, [1000] * 4),
+        (0.2, 60.0, [1000] * 4),
+        (0.0003, 0.0019, [1000, 2000, 4000, 4000]),
+        (0.0003, 0.0021, [1000] * 4),
+    ],
+    ids=["limited", "enough", "idle", "limited nearby", "enough nearby"],
 )
-def test_it_grows_while_a_window_takes_less_than_two_round_trips(
-    seconds: float, windows: list[int]
+def test_it_grows_while_a_window_takes_less_than_two_round_trips_of_a_millisecond_or_more(
+    rtt: float, seconds: float, windows: list[int]
 ) -> None:
     stream = ReceiveStream(1000)
     stream.receive_opening()
@@ -278,7 +285,7 @@ def test_it_grows_while_a_window_takes_less_than_two_round_trips(
         size = stream.window
         stream.receive_data(size)
         now += seconds
-        consume(stream, size, now=now, rtt=0.2)
+        consume(stream, size, now=now, rtt=rtt)
         seen.append(stream.window)
     assert seen == windows
 
