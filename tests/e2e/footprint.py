@@ -10,16 +10,19 @@ from pathlib import Path
 from edgestream.kubelet.cri_backend import THREADS
 from lab import leftovers
 from lab.containerd import SHIM
-from lab.programs import run
 from tests.e2e.stack import wait_until
 
 DEADLINE = 60.0
 SETTLED = 1.0
 
 RUNTIME = "containerd"
-"""The name of the process that may be slow to close sockets of which the other end has closed: it
-waits half a minute for the streams of a client that left before it had opened them all. Its threads
-are its language's own business."""
+"""The name of the process that may be slow to close sockets of which the other end has closed, in
+good order or by a reset: it waits half a minute for the streams of a client that left before it had
+opened them all. Its threads are its language's own business."""
+
+_CLOSE_WAIT = "08"  # include/net/tcp_states.h
+_INODES = {"tcp": 9, "tcp6": 9, "udp": 9, "udp6": 9, "unix": 6, "netlink": 9}
+"""Tables of sockets below /proc/<pid>/net, and the column of each that has the inode."""
 
 POOLED = min(32, (os.cpu_count() or 1) + 4) + 2 * THREADS + 1
 """Threads that wait for work, at most: asyncio's and the edge agent's own, of which one is for the
@@ -51,8 +54,7 @@ class Footprint:
         found = {name: _open_files(pid) for name, pid in self._pids.items()}
         for name, pid in self._pids.items():
             if name == RUNTIME:
-                closing = run("ss", "--no-header", "-t", "-a", "-n", "-p", "state", "close-wait")
-                found[name]["socket"] -= closing.count(f"pid={pid},")
+                found[name]["socket"] -= _left_sockets(pid)
                 found[name]["processes in containers"] = _in_containers(pid)
             else:
                 threads = len(os.listdir(f"/proc/{pid}/task"))
@@ -73,6 +75,23 @@ def _open_files(pid: int) -> Counter[str]:
             about = Path(f"/proc/{pid}/fdinfo/{number}").read_text()
             found["inotify watches"] += about.count("inotify wd:")
     return found
+
+
+def _left_sockets(pid: int) -> int:
+    """How many sockets a process has open of which the other end has closed."""
+    live = set()
+    for table, column in _INODES.items():
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if not (table.startswith("tcp") and fields[3] == _CLOSE_WAIT):
+                live.add(f"socket:[{fields[column]}]")
+    count = 0
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            name = os.readlink(link)
+            # One that was reset stands in no table any more.
+            count += name.startswith("socket:") and name not in live
+    return count
 
 
 def _in_containers(pid: int) -> int:
