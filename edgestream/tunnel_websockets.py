@@ -98,9 +98,10 @@ class WebsocketsTunnel:
         why: StreamError = TunnelClosed("the edge agent shuts down")
         try:
             async with asyncio.TaskGroup() as group:
+                # The first ping goes before all else, to measure the link while it is empty.
+                group.create_task(self._beat(session), name="tunnel heartbeat")
                 group.create_task(self._read(session), name="tunnel reader")
                 group.create_task(self._write(session), name="tunnel writer")
-                group.create_task(self._beat(session), name="tunnel heartbeat")
         except BaseExceptionGroup as failures:
             why = _first_stream_error(failures)
             raise why from None

@@ -136,9 +136,11 @@ class TunnelSocket(WSListener):
             self._respite = Respite(self._transport.underlying_transport, session)
             session.read_on = self._respite.end
         session.limit_messages(self._pace.size)
-        session.attach()
         self._hello_due = time.monotonic() + self._limits.handshake
+        # The first ping goes before all else: behind it the session may send as much as the link
+        # takes, and what a round trip is measured to be on a full link makes windows grow.
         self._heartbeat()
+        session.attach()
         self._probe(0)
         early, self._early = self._early, []
         for payload in early:

@@ -24,7 +24,7 @@ from streamkit.wire.v2_message import (
 )
 from tests.support.cloud import NODE, Cloud, tls_files
 from tests.support.edge import ScriptedKubelet, Serve
-from tests.support.frames import BINARY, CLOSE, PING, PONG, frame, read_frame
+from tests.support.frames import BINARY, CLOSE, PING, PONG, Frame, frame, read_frame
 from tests.support.websocket_server import RawServer, raw_server
 
 DEADLINE = 10.0
@@ -70,6 +70,11 @@ class RawPeer:
                     self.send_frame(PONG, received.payload)
         message = decode_message(received.payload)
         return message.channel_id, message.type, bytes(message.data)
+
+    async def next_frame(self) -> Frame:
+        """The next frame, whatever it is; nothing is answered."""
+        async with asyncio.timeout(DEADLINE):
+            return await read_frame(self._reader)
 
     async def closed(self) -> tuple[int, str]:
         """Read on to the close frame, and the connection's end: code and reason."""
