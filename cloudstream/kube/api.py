@@ -28,8 +28,10 @@ STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 
 _OF_NO_USE = (401, 500, 502, 503, 504)
 """Statuses that say nothing of what was asked: the API knows us not, or does not work."""
-_RENEWAL_PAUSE = 10.0
-"""Seconds for which credentials are kept before a refusal makes us load them again."""
+_RENEWAL_PAUSE = 2.0
+"""Seconds for which credentials are kept before a refusal makes us load them again.
+
+It comes on top of the pauses between attempts, so that it delays how soon fresh ones are found."""
 _WATCH_GRACE = 10.0
 """Seconds beyond its announced end after which a watch counts as dead."""
 
