@@ -10,6 +10,7 @@ PACKAGES=(
 )
 PYTHON=${PYTHON:-python3}
 STAMP=.venv/.setup-stamp
+UNFINISHED=.venv/.setup-unfinished
 
 say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
@@ -52,7 +53,15 @@ fingerprint() {
 install_python() {
     "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
         fail "$PYTHON is older than Python 3.11; name another one with PYTHON=..."
-    [[ -x .venv/bin/python ]] || { say "making .venv"; "$PYTHON" -m venv .venv; }
+    # What an interrupted pip leaves behind, the next one can't read.
+    [[ ! -e $UNFINISHED ]] || rm -rf .venv
+    if [[ ! -x .venv/bin/python ]]; then
+        say "making .venv"
+        mkdir -p .venv
+        touch "$UNFINISHED"
+        "$PYTHON" -m venv .venv
+    fi
+    touch "$UNFINISHED"
     say "installing the locked requirements"
     local pip=(.venv/bin/python -m pip --disable-pip-version-check install --quiet)
     "${pip[@]}" --no-compile --require-hashes -r requirements.lock
@@ -60,9 +69,10 @@ install_python() {
     .venv/bin/python -m compileall -q -j 0 .venv/lib > /dev/null || true
     "${pip[@]}" --no-deps --no-build-isolation --editable .
     fingerprint > "$STAMP"
+    rm "$UNFINISHED"
 }
 
 install_packages
-[[ -f $STAMP && $(< "$STAMP") == "$(fingerprint)" ]] || install_python
+[[ ! -e $UNFINISHED && -f $STAMP && $(< "$STAMP") == "$(fingerprint)" ]] || install_python
 KUBECTL=$(.venv/bin/python -m lab.kubectl) || fail "no kubectl on the PATH, and none could be brought"
 say "ready (kubectl is $KUBECTL)"
