@@ -1,44 +1,27 @@
-"""One connection of an API server: HTTP/1.1 requests in turn, or one upgraded stream.
-
-h11 reads the heads: it hands over the bytes that came with a head, so that none is lost when a
-connection is upgraded.
-"""
+"""One connection of an API server: HTTP/1.1 requests in turn, or one upgraded stream."""
 
 import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from email.utils import formatdate
 from typing import Any
-
-import h11
 
 from cloudstream.answers import bad_request, error_answer, wants_upgrade
 from cloudstream.config import CloudDeadlines
 from cloudstream.frames import ClientClose
+from cloudstream.http_exchange import HttpExchange, NoMoreRequests, RequestRefused
 from cloudstream.kubelet_path import Subject, subject_of
 from cloudstream.relay import Relay
 from cloudstream.replicas.messages import LEAVING, NOT_HERE_HEADER, NodeNotHere
 from cloudstream.router import dialled_address
 from streamkit.errors import BadRequest, LocalProtocolError, StreamError
-from streamkit.http.answer import LAST_CHUNK, encode_chunk, encode_head, text_headers
-from streamkit.http.headers import end_to_end
+from streamkit.http.answer import encode_head
 from streamkit.session.reading import Reading
-from streamkit.wire.exchange import (
-    Headers,
-    RequestHead,
-    ResponseHead,
-    header_values,
-    without_headers,
-)
+from streamkit.wire.exchange import Headers, RequestHead, ResponseHead, header_values
 
 log = logging.getLogger(__name__)
 
 HIGH_WATER = 256 * 1024
-MAX_REQUEST_BODY = 64 * 1024
-"""Bytes. It is held here, since a request may have to be put to more than one edge."""
-
-_CONTINUE = h11.InformationalResponse(status_code=100, headers=[])
 
 Serve = Callable[["StreamConnection", RequestHead, Subject, Relay], Awaitable[None]]
 """Answers one request through the relay; raises StreamError where that can't be done."""
@@ -65,15 +48,11 @@ class StreamConnection(asyncio.Protocol):
         self._spawn = spawn
         self._connections = connections
         self._deadlines = deadlines
-        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=max_head_bytes)
+        self._http = HttpExchange(max_head_bytes=max_head_bytes)
         self._transport: Any = None
         self._reading: Reading | None = None
         self._relay: Relay | None = None
         self._task: asyncio.Task[None] | None = None
-        self._request: RequestHead | None = None
-        self._body = bytearray()
-        self._has_body = True
-        self._is_chunked = False
         self._is_closing = False
         self._is_shut = False
         self._is_leaving = False
@@ -114,10 +93,10 @@ class StreamConnection(asyncio.Protocol):
         if self._relay and self._relay.is_raw:
             self._relay.client_data(data)
             return
-        self._http.receive_data(data)
+        self._http.receive(data)
         if self._task is None:
             self._read_request()
-        elif len(self._http.trailing_data[0]) > HIGH_WATER:
+        elif len(self._http.unread) > HIGH_WATER:
             self.pause_reading()
 
     def eof_received(self) -> bool:
@@ -165,32 +144,15 @@ class StreamConnection(asyncio.Protocol):
 
     def _read_request(self) -> None:
         try:
-            while True:
-                event = self._http.next_event()
-                if event is h11.NEED_DATA:
-                    return
-                if isinstance(event, h11.Request):
-                    self._request = _request_head(event)
-                    self._body.clear()
-                    if self._http.they_are_waiting_for_100_continue:
-                        self._write(self._http.send(_CONTINUE) or b"")
-                elif isinstance(event, h11.Data):
-                    self._body += event.data
-                    if len(self._body) > MAX_REQUEST_BODY:
-                        self._refuse(413, "the request's body is too large")
-                        return
-                elif isinstance(event, h11.EndOfMessage) and self._request:
-                    self._stop_timer()
-                    request = _received(self._request, len(self._body))
-                    self._task = self._spawn(self._answer(request, bytes(self._body)), "request")
-                    return
-                else:
-                    self.close()
-                    return
-        except h11.RemoteProtocolError as error:
-            self._refuse(error.error_status_hint, f"no usable HTTP request: {error}")
-        except LocalProtocolError:
-            # The service shuts down.
+            if received := self._http.next_request():
+                self._stop_timer()
+                self._task = self._spawn(self._answer(*received), "request")
+            else:
+                self._write(self._http.go_ahead())
+        except RequestRefused as error:
+            self._refuse(error.status, str(error))
+        except (NoMoreRequests, LocalProtocolError):
+            # The client is done, or the service shuts down.
             self.close()
 
     async def _answer(self, request: RequestHead, body: bytes) -> None:
@@ -231,19 +193,16 @@ class StreamConnection(asyncio.Protocol):
             self._next_request()
 
     def _next_request(self) -> None:
-        states = (self._http.our_state, self._http.their_state)
-        if self._is_leaving or states != (h11.DONE, h11.DONE):
+        if self._is_leaving or not self._http.begin_anew():
             self.finish()
             return
-        self._http.start_next_cycle()
-        self._request = None
         self.resume_reading()
         self._start_timer(self._deadlines.keep_alive, self._close_if_idle)
         self._read_request()
 
     def _refuse(self, status: int, sentence: str) -> None:
         log.warning("refused a request from %s: %s", self.peer, sentence)
-        if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+        if self._http.is_answerable:
             head, body = bad_request(status, sentence)
             self._send_head(head, (("Connection", "close"),))
             self.send_body(body)
@@ -267,44 +226,23 @@ class StreamConnection(asyncio.Protocol):
         self._send_head(head, ())
 
     def _send_head(self, head: ResponseHead, more: Headers) -> None:
-        # An edge does not speak for a replica.
-        headers = without_headers(end_to_end(head.headers), (NOT_HERE_HEADER.lower(),)) + more
         if self._is_leaving:
-            headers += (("Connection", "close"),)
-        if not header_values(headers, "date"):
-            headers += (("Date", formatdate(usegmt=True)),)
-        response = h11.Response(
-            status_code=head.status,
-            headers=[(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers],
-            reason=head.phrase.encode("latin-1", errors="replace"),
-        )
-        data = self._http.send(response) or b""
-        self._has_body = self._request is None or self._request.method != "HEAD"
-        self._is_chunked = self._has_body and b"\r\ntransfer-encoding: chunked\r\n" in data.lower()
-        self._write(data)
+            more += (("Connection", "close"),)
+        self._write(self._http.head(head, more))
 
     def send_body(self, data: bytes | memoryview) -> None:
-        if not self._has_body:
-            return
-        if self._is_chunked:
-            self._write(encode_chunk(data))
-            return
         try:
-            framed = self._http.send(h11.Data(data=bytes(data)))
-        except h11.LocalProtocolError:
-            # More bytes than announced: the client must not take the first ones for the whole.
+            self._write(self._http.body(data))
+        except LocalProtocolError:
+            # The client must not take the first bytes for the whole.
             self.abort()
-        else:
-            self._write(framed or b"")
 
     def send_end(self) -> None:
         try:
-            closing = self._http.send(h11.EndOfMessage())
-        except h11.LocalProtocolError:
-            # Fewer bytes than announced: the client must not take it for the whole.
+            self._write(self._http.end())
+        except LocalProtocolError:
+            # The client must not take what it has for the whole.
             self.abort()
-            return
-        self._write(LAST_CHUNK if self._is_chunked else closing or b"")
 
     def _write(self, data: bytes | memoryview) -> None:
         if not self._is_shut:
@@ -313,7 +251,7 @@ class StreamConnection(asyncio.Protocol):
     def switch_protocols(self, head: ResponseHead) -> None:
         self._write(encode_head(head, head.headers))
         self.resume_reading()
-        early = self._http.trailing_data[0]
+        early = self._http.unread
         if "websocket" in (value.lower() for value in header_values(head.headers, "upgrade")):
             self._client_close = ClientClose()
             self._client_close.follow(early)
@@ -378,18 +316,3 @@ class StreamConnection(asyncio.Protocol):
         if self._timer:
             self._timer.cancel()
             self._timer = None
-
-
-def _request_head(event: h11.Request) -> RequestHead:
-    return RequestHead(
-        event.method.decode("latin-1"), event.target.decode("latin-1"), text_headers(event)
-    )
-
-
-def _received(request: RequestHead, size: int) -> RequestHead:
-    """The request once its body has come: that is as long as it is, and waits for nothing."""
-    headers = without_headers(request.headers, ("expect",))
-    if header_values(headers, "transfer-encoding"):
-        headers = without_headers(headers, ("transfer-encoding", "content-length"))
-        headers = (*headers, ("Content-Length", str(size)))
-    return RequestHead(request.method, request.target, headers)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cloudstream.stream_connection import MAX_REQUEST_BODY
+from cloudstream.http_exchange import MAX_REQUEST_BODY
 from edgestream.kubelet.exchange import Exchange
 from streamkit.wire.exchange import ResponseHead, header_values
 from tests.support.api_client import api_client
