@@ -1,9 +1,12 @@
 """What the sessions of both versions share: the channel table, the pump, the water marks."""
 
+import contextlib
+import logging
+import traceback
 from abc import abstractmethod
 from typing import Any, Generic, Protocol, TypeVar
 
-from streamkit.errors import StreamError
+from streamkit.errors import LocalProtocolError, StreamError
 from streamkit.session.channel import HIGH_WATER, LOW_WATER, Channel
 from streamkit.session.session import Session
 from streamkit.wire.events import Event
@@ -23,6 +26,8 @@ class Mux(Protocol):
     def backlog(self, channel_id: int) -> int:
         """The bytes that a channel has queued and not sent."""
 
+
+log = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=Mux)
 C = TypeVar("C", bound="TableChannel[Any]")
@@ -100,6 +105,22 @@ class TableSession(Session, Generic[M, C]):
         if self._channels.get(channel.channel_id) is channel:
             del self._channels[channel.channel_id]
             self.paused.discard(channel)
+
+    def take(self, event: Event) -> None:
+        """Pass one event on. A handler's bug costs its own channel, not the tunnel of all."""
+        try:
+            self._handle(event)
+        except Exception as error:
+            self._handler_failed(event, error)
+
+    def _handler_failed(self, event: Event, error: Exception) -> None:
+        place, name = traceback.extract_tb(error.__traceback__)[-1], type(error).__name__
+        log.error("a handler failed: %s at %s:%s", name, place.filename, place.lineno)
+        if channel := self._channels.get(getattr(event, "channel_id", 0)):
+            fault = LocalProtocolError(f"internal error: {name}")
+            channel.reset(fault)
+            with contextlib.suppress(Exception):
+                channel.handler.reset_received(fault)
 
     @abstractmethod
     def _handle(self, event: Event) -> None:

@@ -2,11 +2,11 @@
 
 import logging
 
-from streamkit.errors import ChannelOverflow, HandshakeRejected, StreamError
+from streamkit.errors import ChannelOverflow, StreamError
 from streamkit.http.answer import AnswerEncoder
 from streamkit.session.session import ChannelAcceptor
 from streamkit.session.v1_base import V1Channel, V1Session
-from streamkit.wire.events import Event, HangUp, Opened, Refused, WasReset
+from streamkit.wire.events import Event, Opened, Refused, WasReset
 from streamkit.wire.exchange import RequestHead, ResponseHead, without_headers
 from streamkit.wire.pod_facts import with_facts
 from streamkit.wire.v1 import V1Edge
@@ -36,8 +36,6 @@ class V1EdgeSession(V1Session[V1Edge]):
                 channel.handler = self._acceptor(channel)
             case Refused(channel_id, sentence):
                 log.warning("channel %d is refused: %s", channel_id, sentence)
-            case HangUp(sentence):
-                raise HandshakeRejected(f"the cloud closed the tunnel: {sentence}")
             case _:
                 if isinstance(event, WasReset) and event.code == ChannelOverflow.code:
                     log.warning("channel %d is reset: %s", event.channel_id, event.sentence)

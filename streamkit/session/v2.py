@@ -1,9 +1,7 @@
 """v2 sessions: channels that survive a lost tunnel."""
 
-import contextlib
 import logging
 import time
-import traceback
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -108,14 +106,7 @@ class V2Session(TableSession[M, V2Channel], Generic[M]):
 
     def message_received(self, payload: bytes) -> None:
         for event in self.mux.receive(payload):
-            try:
-                if type(event) is Received:  # before all others: it is by far the most frequent
-                    if channel := self._channels.get(event.channel_id):
-                        channel.handler.data_received(event.data)
-                else:
-                    self._handle(event)
-            except Exception as error:
-                self._handler_failed(event, error)
+            self.take(event)
         if self.mux.has_output:
             self.output_ready()
 
@@ -132,18 +123,11 @@ class V2Session(TableSession[M, V2Channel], Generic[M]):
         """Tell the peer that the channel is over."""
         self.mux.send_reset(channel_id, error.code, str(error))
 
-    def _handler_failed(self, event: Event, error: Exception) -> None:
-        """A handler has a bug: that costs its own channel, not the tunnel of all."""
-        place, name = traceback.extract_tb(error.__traceback__)[-1], type(error).__name__
-        log.error("a handler failed: %s at %s:%s", name, place.filename, place.lineno)
-        if channel := self._channels.get(getattr(event, "channel_id", 0)):
-            fault = LocalProtocolError(f"internal error: {name}")
-            channel.reset(fault)
-            with contextlib.suppress(Exception):
-                channel.handler.reset_received(fault)
-
     def _handle(self, event: Event) -> None:
         match event:
+            case Received(channel_id, data):
+                if channel := self._channels.get(channel_id):
+                    channel.handler.data_received(data)
             case Headed(channel_id, head):
                 if channel := self._channels.get(channel_id):
                     channel.handler.head_received(head)

@@ -55,17 +55,10 @@ class WasReset:
 
 
 @dataclass(frozen=True, slots=True)
-class HangUp:
-    """The peer asks for the tunnel to be closed, and says why."""
-
-    sentence: str
-
-
-@dataclass(frozen=True, slots=True)
 class Drained:
     """The peer wants the edge to dial again soon; what runs goes on until it ends."""
 
     sentence: str
 
 
-Event = Opened | Refused | Headed | Received | Ended | WasReset | HangUp | Drained
+Event = Opened | Refused | Headed | Received | Ended | WasReset | Drained

@@ -16,9 +16,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from itertools import count
 
-from streamkit.errors import BadConnectRequest, ChannelOverflow
+from streamkit.errors import BadConnectRequest, ChannelOverflow, HandshakeRejected
 from streamkit.wire.connect_request import decode_connect_request, encode_connect_request
-from streamkit.wire.events import Ended, Event, HangUp, Opened, Received, Refused, WasReset
+from streamkit.wire.events import Ended, Event, Opened, Received, Refused, WasReset
 from streamkit.wire.exchange import RequestHead
 from streamkit.wire.message import (
     CONNECT_TYPES,
@@ -46,7 +46,10 @@ class V1Mux(ABC):
 
     @abstractmethod
     def receive(self, payload: bytes) -> list[Event]:
-        """Take one message. Raises MalformedMessage, after which the tunnel must be closed."""
+        """Take one message. Raises what the tunnel must then be closed for.
+
+        That is MalformedMessage, and HandshakeRejected where the peer asks for it (CloseConnect).
+        """
 
     @property
     def channel_ids(self) -> Iterator[int]:
@@ -175,7 +178,8 @@ class V1Edge(V1Mux):
         if message.type in CONNECT_TYPES:
             return self._receive_connect(channel_id, message.type, message.data)
         if message.type == MessageType.CLOSE_CONNECT:
-            return [HangUp(bytes(message.data[:200]).decode(errors="replace"))]
+            sentence = bytes(message.data[:200]).decode(errors="replace")
+            raise HandshakeRejected(f"the cloud closed the tunnel: {sentence}")
         self.stray_messages += 1
         return []
 

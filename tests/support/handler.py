@@ -38,3 +38,10 @@ class RecordingHandler:
 
     def resume_writing(self) -> None:
         self.is_paused = False
+
+
+class BrokenHandler(RecordingHandler):
+    """A handler with a bug."""
+
+    def data_received(self, data: bytes | memoryview) -> None:
+        raise ValueError("secret")

@@ -17,7 +17,7 @@ from streamkit.session.v1_cloud import V1CloudSession
 from streamkit.wire.connect_request import decode_connect_request
 from streamkit.wire.exchange import RequestHead, ResponseHead
 from streamkit.wire.message import MessageType, encode_message
-from tests.support.handler import RecordingHandler
+from tests.support.handler import BrokenHandler, RecordingHandler
 from tests.support.messages import messages_of
 from tests.unit.streamkit.session.v1_messages import DATA, REMOVE, sent
 
@@ -96,6 +96,20 @@ def test_what_is_no_http_costs_the_channel() -> None:
     assert "no HTTP" in str(error)
     assert sent(cloud.session) == [(1, REMOVE, b"")]
     assert cloud.session.channel_count == 0
+
+
+def test_a_handler_with_a_bug_costs_its_own_channel(caplog: pytest.LogCaptureFixture) -> None:
+    cloud = Cloud(GET)
+    broken = BrokenHandler()
+    channel = cloud.session.open(GET, broken)
+    sent(cloud.session)
+    data = CHUNKED + encode_chunk(b"one")
+    cloud.session.message_received(encode_message(channel.channel_id, DATA, data))
+    assert [str(error) for error in broken.errors] == ["internal error: ValueError"]
+    assert sent(cloud.session) == [(channel.channel_id, REMOVE, b"")]
+    cloud.receive(data)
+    assert (bytes(cloud.handler.body), cloud.handler.errors) == (b"one", [])
+    assert "secret" not in caplog.text
 
 
 def test_a_refused_upgrade_is_over_at_its_end() -> None:

@@ -14,7 +14,7 @@ from streamkit.session.channel import HIGH_WATER, Channel, ChannelHandler
 from streamkit.session.v1_edge import V1EdgeSession
 from streamkit.wire.exchange import ResponseHead
 from streamkit.wire.message import MessageType, encode_message
-from tests.support.handler import RecordingHandler
+from tests.support.handler import BrokenHandler, RecordingHandler
 from tests.unit.streamkit.session.v1_messages import DATA, REMOVE, sent
 
 LIMIT = 4096
@@ -71,6 +71,19 @@ def test_a_logs_channel_carries_the_body_alone(kind: int) -> None:
     channel.write(b"not found\n")
     channel.end()
     assert sent(edge.session) == [(1, DATA, b"not found\n"), (1, REMOVE, b"")]
+
+
+def test_a_handler_with_a_bug_costs_its_own_channel(caplog: pytest.LogCaptureFixture) -> None:
+    edge = Edge()
+    edge.open(channel_id=1)
+    broken = BrokenHandler()
+    edge.open(channel_id=2).handler = broken
+    for channel_id in (2, 1):
+        edge.receive(b"stdin", channel_id=channel_id)
+    assert [str(error) for error in broken.errors] == ["internal error: ValueError"]
+    assert (bytes(edge.handlers[0].body), edge.handlers[0].errors) == (b"stdin", [])
+    assert [each[:2] for each in sent(edge.session)] == [(2, REMOVE)]
+    assert "secret" not in caplog.text
 
 
 def test_an_answer_that_breaks_off_lacks_its_end() -> None:

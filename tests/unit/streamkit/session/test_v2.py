@@ -1,37 +1,4 @@
-"""m collections.abc import Callable
-from typing import Any
-
-import pytest
-
-from streamkit.errors import (
-    BadConnectRequest,
-    ChannelError,
-    ChannelReset,
-    LocalProtocolError,
-    LogUnavailable,
-    RemoteProtocolError,
-    StreamError,
-    TunnelClosed,
-)
-from streamkit.session.channel import HIGH_WATER, LOW_WATER, Channel
-from streamkit.session.v2 import V2CloudSession, V2EdgeSession, V2Session
-from streamkit.wire.exchange import RequestHead, ResponseHead
-from streamkit.wire.message import encode_message
-from streamkit.wire.v2 import V2Settings
-from streamkit.wire.v2_message import V2Type
-from tests.support.handler import RecordingHandler
-from tests.support.messages import messages_of
-
-GET = RequestHead("GET", "/containerLogs/default/web/c")
-UPGRADE = RequestHead("POST", "/exec/default/web/c", (("Connection", "Upgrade"),))
-HEAD = ResponseHead(200)
-SETTINGS = V2Settings(window=1000, max_window=4000, resume_timeout=30)
-GONE = ChannelReset("the caller went away")
-LOST = TunnelClosed("the link broke")
-
-
-class Pair:
-"""
+"""v2 sessions, one against the other."""
 
 from collections.abc import Callable
 from typing import Any
@@ -54,7 +21,7 @@ from streamkit.wire.exchange import RequestHead
 from streamkit.wire.message import encode_message
 from streamkit.wire.v2 import V2Settings
 from streamkit.wire.v2_message import V2Type
-from tests.support.handler import RecordingHandler
+from tests.support.handler import BrokenHandler, RecordingHandler
 from tests.unit.streamkit.session.v2_pair import GET, GONE, HEAD, LOST, SETTINGS, UPGRADE, Pair
 
 
@@ -305,20 +272,13 @@ def test_a_drain_is_told_to_whoever_wants_to_know() -> None:
     assert told == ["the cloud service is about to stop"]
 
 
-class Broken(RecordingHandler):
-    """A handler with a bug."""
-
-    def data_received(self, data: bytes | memoryview) -> None:
-        raise ValueError("secret")
-
-
 @pytest.mark.parametrize("side", ["cloud", "edge"])
 def test_a_handler_with_a_bug_costs_its_own_channel(
     side: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     pair = Pair()
     _, other = pair.open()
-    broken = Broken()
+    broken = BrokenHandler()
     channel = pair.cloud.open(UPGRADE, broken if side == "cloud" else RecordingHandler())
     pair.settle()
     served, _ = pair.served[1]
