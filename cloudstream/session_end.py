@@ -3,7 +3,9 @@
 kubectl takes a session that just ends for a success and exits 0. Only a Failure status on the
 session's error stream makes it exit 1 with a sentence. So the bytes towards the API server are
 followed from frame to frame, nothing more: then a status can be put behind the last one. A frame
-that was cut is filled up with zeros first; what it carried is not complete in any case.
+that was cut is filled up with zeros first; what it carried is not complete in any case. A frame's
+header goes out when all of it has come, so that a status can still go before the frame that would
+hide it.
 """
 
 import json
@@ -19,7 +21,7 @@ from streamkit.wire.exchange import RequestHead, ResponseHead, header_values
 
 ENDED_WITHOUT_STATUS = "it ended without a status"
 MAX_FILLED = 64 * 1024
-"""Of a frame that lacks more than this, the end can't be made up: the connection just closes."""
+"""Bytes that are made up of a frame that was cut, at the most."""
 
 _STATUS_VERSIONS = frozenset(("v4.channel.k8s.io", "v5.channel.k8s.io"))
 _SPDY_HEADER = struct.Struct(">II")  # stream, or control word; flags and length
@@ -30,8 +32,6 @@ _SPDY_FIN = 1
 _SPDY_SYN_REPLY = _SPDY_CONTROL << 16 | 2
 _SPDY_RST_STREAM = _SPDY_CONTROL << 16 | 3
 _STREAM_SIZE = 4
-_NOT_IN_SIGHT = -1
-"""Where the frame begins behind which a client reads no status, if it has not gone out in part."""
 _WEBSOCKET_ERROR_CHANNEL = 3
 _WEBSOCKET_CLOSE = b"\x88\x02\x03\xe8"  # RFC 6455 §5.5.1, code 1000
 
@@ -40,7 +40,10 @@ class SessionEnd(Protocol):
     """Follows one upgraded session's bytes towards the API server."""
 
     def pass_on(self, data: bytes | memoryview) -> bytes | memoryview:
-        """What goes out for these bytes: themselves, and a status that they would make too late."""
+        """What goes out for these bytes, in order; a header waits for its last byte.
+
+        A status goes before what would make it too late.
+        """
 
     def failure(self, error: StreamError) -> bytes:
         """What ends the session with this error; nothing where its status has been sent."""
@@ -69,37 +72,42 @@ class _Frames(FrameFollower):
         super().__init__()
         self._has_status_format = has_status_format
         self._has_status = False
-        self._ended_at = _NOT_IN_SIGHT
+        self._is_foreign = False
+        """Whether this is some other protocol, in which no frames can be told."""
+        self._hides_at: int | None = None
+        """Where the frame begins behind which a client reads no status."""
 
     @property
     def lacks_status(self) -> bool:
-        return self._has_status_format and not self._has_status
+        return self._has_status_format and not self._is_over
+
+    @property
+    def _is_over(self) -> bool:
+        return self._has_status or self._is_foreign
 
     def pass_on(self, data: bytes | memoryview) -> bytes | memoryview:
-        self._ended_at = _NOT_IN_SIGHT
-        self.follow(data)
-        if self._ended_at < 0 or not self.lacks_status:
+        if self._is_over:
             return data
-        view = memoryview(data)
-        told = self._told(IncompleteAnswer(ENDED_WITHOUT_STATUS))
-        return b"".join((view[: self._ended_at], told, view[self._ended_at :]))
+        held = bytes(self._header)
+        self.follow(data)
+        whole = memoryview(held + data) if held else memoryview(data)
+        hides_at, self._hides_at = self._hides_at, None
+        if hides_at is not None and self.lacks_status:
+            place = len(held) + hides_at
+            told = self._told(IncompleteAnswer(ENDED_WITHOUT_STATUS))
+            return b"".join((whole[:place], told, whole[place:]))
+        return whole if self._is_over else whole[: len(whole) - len(self._header)]
 
     def failure(self, error: StreamError) -> bytes:
-        filling = self._filling()
-        if self._has_status or filling is None:
+        # Of a frame that lacks too much, the end can't be made up: the connection just closes.
+        if self._is_over or self._remaining > MAX_FILLED:
             return b""
-        return filling + self._told(error)
+        return bytes(self._remaining) + self._told(error)
 
     def _told(self, error: StreamError) -> bytes:
         self._has_status = True
         message = f"the session was lost: {error} [{error.code}]"
         return self._failure_frames(self._status(message))
-
-    def _filling(self) -> bytes | None:
-        """What completes a frame that was cut; None where that can't be made up."""
-        if self._header:
-            return None
-        return bytes(self._remaining) if self._remaining <= MAX_FILLED else None
 
     def _status(self, message: str) -> bytes:
         if not self._has_status_format:
@@ -129,19 +137,14 @@ class _SpdyEnd(_Frames):
     def __init__(self, version: str) -> None:
         super().__init__(has_status_format=version in _STATUS_VERSIONS)
         self._is_begun = False
-        self._is_foreign = False
         self._others: list[int] = []
         """The streams that were accepted, but for the error stream."""
 
-    @property
-    def lacks_status(self) -> bool:
-        return super().lacks_status and not self._is_foreign
-
     def pass_on(self, data: bytes | memoryview) -> bytes | memoryview:
-        return data if self._is_foreign else super().pass_on(data)
-
-    def failure(self, error: StreamError) -> bytes:
-        return b"" if self._is_foreign else super().failure(error)
+        if data and not self._is_begun:
+            self._is_begun = True
+            self._is_foreign = data[0] != _SPDY_CONTROL >> 8
+        return super().pass_on(data)
 
     def _header_size(self, header: bytearray) -> int:
         if len(header) < _SPDY_HEADER.size:
@@ -159,23 +162,9 @@ class _SpdyEnd(_Frames):
         if named and word == _SPDY_SYN_REPLY and named != _SPDY_ERROR_STREAM:
             self._others.append(named)
         elif named == _SPDY_ERROR_STREAM and word == _SPDY_RST_STREAM:
-            self._ended_at = self._begin
-        if not self._is_begun:
-            self._is_begun = True
-            self._is_foreign = word >> 16 != _SPDY_CONTROL
+            self._hides_at = self._begin
         self._has_status |= word == _SPDY_ERROR_STREAM and length > 0
         return length
-
-    def _filling(self) -> bytes | None:
-        if len(self._header) >= _SPDY_HEADER.size:
-            whole = _SPDY_HEADER.size + int.from_bytes(self._header[5:8])
-            return bytes(min(whole - len(self._header), MAX_FILLED))
-        if not self._header or self._header[0] >= 0x80:
-            return super()._filling()
-        # The header of a data frame can be completed, which makes it as short as it can still be.
-        lacking = _SPDY_HEADER.size - len(self._header)
-        length = int.from_bytes((self._header + bytes(lacking))[5:])
-        return bytes(lacking + length) if length <= MAX_FILLED else None
 
     def _failure_frames(self, status: bytes) -> bytes:
         # A client looks at the status when its output has ended, so that is ended as well.
@@ -200,7 +189,7 @@ class _WebSocketEnd(_Frames):
     def _read_header(self, header: bytearray) -> int:
         length = websocket_payload_size(header)
         if header[0] & 0x0F == CLOSE:
-            self._ended_at = self._begin
+            self._hides_at = self._begin
         if not length:
             return 0
         channel = header[-1] - ord("0") if self._is_base64 else header[-1]

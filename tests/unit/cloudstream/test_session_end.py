@@ -56,18 +56,16 @@ def spdy_frames(stream: bytes) -> list[tuple[int, int, bytes]]:
     return frames
 
 
-def follow(end: SessionEnd, stream: bytes, cuts: list[int]) -> None:
+def passed_on(end: SessionEnd, stream: bytes, cuts: list[int]) -> bytes:
     edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
-    for begin, stop in pairwise(edges):
-        end.pass_on(stream[begin:stop])
+    return b"".join(end.pass_on(stream[begin:stop]) for begin, stop in pairwise(edges))
 
 
 @given(CUTS, st.integers(0, 330))
 def test_a_status_follows_wherever_the_session_was_cut(cuts: list[int], at: int) -> None:
     whole = SPDY_REPLY + spdy_data(5, b"x" * 300) + spdy_data(7, b"")
-    sent = whole[: len(SPDY_REPLY) + at]
     end = spdy()
-    follow(end, sent, cuts)
+    sent = passed_on(end, whole[: len(SPDY_REPLY) + at], cuts)
     failure = end.failure(LOST)
     stream, flags, payload = spdy_frames(sent + failure)[-1]
     assert (stream, flags) == (1, 1)
@@ -78,9 +76,8 @@ def test_a_status_follows_wherever_the_session_was_cut(cuts: list[int], at: int)
 @given(CUTS, st.sampled_from((0, 8, 9, 13, 14, 22, 27, 28, 30, 36, 40)))
 def test_the_other_streams_end_too(cuts: list[int], at: int) -> None:
     whole = SPDY_REPLY + spdy_reply(3) + spdy_reply(5) + spdy_data(5, b"output")
-    sent = whole[: len(SPDY_REPLY) + at]
     end = spdy()
-    follow(end, sent, cuts)
+    sent = passed_on(end, whole[: len(SPDY_REPLY) + at], cuts)
     frames = spdy_frames(sent + end.failure(LOST))
     accepted = [int.from_bytes(payload[:4]) for word, _, payload in frames if word == 0x80030002]
     ended = [word for word, flags, _ in frames if flags]
@@ -93,7 +90,8 @@ def test_the_other_streams_end_too(cuts: list[int], at: int) -> None:
 def test_a_status_that_was_sent_is_not_contradicted(cuts: list[int]) -> None:
     end = spdy()
     assert spdy().lacks_status
-    follow(end, SPDY_REPLY + spdy_data(5, b"out") + spdy_data(1, b'{"status":"Success"}'), cuts)
+    stream = SPDY_REPLY + spdy_data(5, b"out") + spdy_data(1, b'{"status":"Success"}')
+    assert passed_on(end, stream, cuts) == stream
     assert not end.lacks_status
     assert end.failure(LOST) == b""
 
@@ -109,11 +107,7 @@ def test_a_status_comes_before_the_reset_that_would_hide_it(cuts: list[int]) -> 
     before = SPDY_REPLY + spdy_reply(5) + spdy_data(5, b"out") + SPDY_GIVEN_UP[:16]
     stream = before + SPDY_GIVEN_UP[16:]
     end = spdy()
-    edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
-    sent = b"".join(end.pass_on(stream[begin:stop]) for begin, stop in pairwise(edges))
-    if any(len(before) < edge < len(before) + 12 for edge in edges):  # too late when it is seen
-        assert sent == stream
-        return
+    sent = passed_on(end, stream, cuts)
     assert sent.startswith(before)
     assert sent.endswith(SPDY_GIVEN_UP[16:])
     stream_id, flags, payload = spdy_frames(sent[len(before) :])[0]
@@ -121,6 +115,22 @@ def test_a_status_comes_before_the_reset_that_would_hide_it(cuts: list[int]) -> 
     message = "the session was lost: it ended without a status [KS3004]"
     assert json.loads(payload)["message"] == message
     assert not end.lacks_status
+
+
+@given(CUTS)
+def test_what_ends_in_good_order_passes_unchanged(cuts: list[int]) -> None:
+    frames = SPDY_REPLY + spdy_reply(5) + spdy_data(5, b"out") + spdy_data(5, b"")
+    ended = spdy_data(1, b'{"status":"Success"}') + SPDY_GIVEN_UP + b"\x80\x03\0"
+    for stream in (frames, frames + ended, b"some other protocol altogether"):
+        assert passed_on(spdy(), stream, cuts) == stream
+
+
+def test_a_header_goes_out_as_a_whole() -> None:
+    end = spdy()
+    steps = (SPDY_REPLY, b"\0", b"\0\0\5\0\0\0", b"\2a", b"b" + SPDY_GIVEN_UP[:11])
+    assert [bytes(end.pass_on(step)) for step in steps] == [
+        SPDY_REPLY, b"", b"", b"\0\0\0\5\0\0\0\2a", b"b",
+    ]  # fmt: skip
 
 
 def test_a_reset_behind_the_status_changes_nothing() -> None:
@@ -142,9 +152,10 @@ def test_a_frame_too_large_to_fill_ends_nothing() -> None:
     assert end.failure(LOST) == b""
 
 
-def test_what_is_no_spdy_is_left_alone() -> None:
+@pytest.mark.parametrize("stream", [b"some other protocol altogether", b"done", b"\0"])
+def test_what_is_no_spdy_is_left_alone(stream: bytes) -> None:
     end = spdy()
-    end.pass_on(b"some other protocol altogether")
+    assert end.pass_on(stream) == stream
     assert not end.lacks_status
     assert end.failure(LOST) == b""
 
@@ -165,7 +176,7 @@ def test_a_lost_websocket_session_ends_with_a_failure(
     end = websocket(subprotocol)
     digit = b"\1" if opcode == 0x82 else b"1"
     middle = bytes((opcode, 126)) + (300).to_bytes(2) + digit * 300
-    follow(end, bytes((opcode, 0)) + bytes((opcode, 3)) + digit * 3 + middle[:-7], cuts)
+    passed_on(end, bytes((opcode, 0)) + bytes((opcode, 3)) + digit * 3 + middle[:-7], cuts)
     answer = end.failure(LOST)
     assert answer[:7] == bytes(7)
     assert answer[7:9] == bytes((opcode, 126))
@@ -182,10 +193,8 @@ def test_a_websocket_status_comes_before_the_close(cuts: list[int]) -> None:
     for status, is_told in ((b"", False), (b"\x82\x03\x03{}", True)):
         end = websocket("v4.channel.k8s.io")
         stream = before + status + close
-        edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
-        sent = b"".join(end.pass_on(stream[begin:stop]) for begin, stop in pairwise(edges))
-        is_late = any(len(stream) - len(close) < edge < len(stream) - 1 for edge in edges)
-        if is_told or is_late:
+        sent = passed_on(end, stream, cuts)
+        if is_told:
             assert sent == stream
         else:
             assert sent.startswith(before + b"\x82\x7e")
