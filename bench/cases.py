@@ -126,19 +126,24 @@ def _latency(name: str, seconds: list[float]) -> Iterator[Figure]:
 
 
 def _beside_bulk(bench: Bench) -> Iterator[Figure]:
-    """Echoes on a tunnel that a log download saturates, and on one whose log nobody reads."""
+    """Echoes beside a log download that runs as fast as it can, and on a tunnel whose log nobody
+    reads; a download on a tunnel that has another session."""
     context = client_context(bench.pki)
     port = bench.stream_port
-    # A process of its own: a thread of this one would hold up the echoes it is compared with.
-    bulk = multiprocessing.get_context("spawn").Process(
-        target=download_for, args=(port, bench.pki, 8 * BULK), daemon=True
-    )
-    bulk.start()
-    time.sleep(2)
-    seconds = echo(port, context, 64, ECHO_ROUNDS // 4)
-    bulk.terminate()
-    bulk.join()
-    yield from _latency("echo of 64 bytes beside a saturated log, ours", seconds)
+    for side, side_port in (("relay", bench.relay_port), ("ours", port)):
+        # A process of its own: a thread of this one would hold up the echoes it is compared with.
+        bulk = multiprocessing.get_context("spawn").Process(
+            target=download_for, args=(side_port, bench.pki, 8 * BULK), daemon=True
+        )
+        bulk.start()
+        time.sleep(2)
+        seconds = echo(side_port, context, 64, ECHO_ROUNDS // 4)
+        bulk.terminate()
+        bulk.join()
+        yield from _latency(f"echo of 64 bytes beside a saturated log, {side}", seconds)
+    with bench.idle_session():
+        rate = BULK / 1e6 / download(port, context, BULK)
+        yield Figure("log download beside an idle session, ours", rate, "MB/s")
     with bench.stalled_log():
         seconds = echo(port, context, 64, ECHO_ROUNDS)
         yield from _latency("echo of 64 bytes beside a stalled log, ours", seconds)

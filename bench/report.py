@@ -29,7 +29,7 @@ def summarize(runs: list[list[Figure]]) -> dict[str, dict[str, object]]:
 
 
 def ratios(summary: dict[str, dict[str, object]]) -> dict[str, float]:
-    """Ours against the relay, where both were measured in the same run."""
+    """Ours against the relay where both were measured in the same run; what a full link costs."""
     found = {}
     for what in ("log download", "exec upload", "log download of 8 streams"):
         ours, relay = _median(summary, f"{what}, ours"), _median(summary, f"{what}, relay")
@@ -40,6 +40,10 @@ def ratios(summary: dict[str, dict[str, object]]) -> dict[str, float]:
     for what, unit in (("connects", "rate"), ("CPU per connect", "CPU")):
         ours, relay = (_median(summary, f"idle tunnels, {what}, {it}") for it in ("ours", "relay"))
         found[f"idle tunnels: {unit} of connects, ours over relay"] = round(ours / relay, 2)
+    for side in ("ours", "relay"):
+        beside = _median(summary, f"echo of 64 bytes beside a saturated log, {side}, p99")
+        alone = _median(summary, f"echo of 64 bytes, {side}, p99")
+        found[f"echo p99: beside a saturated log over alone, {side}"] = round(beside / alone, 1)
     return found
 
 

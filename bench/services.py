@@ -65,8 +65,19 @@ class Bench:
     @contextlib.contextmanager
     def stalled_log(self) -> Iterator[None]:
         """A client that asks for a large log and reads nothing."""
+        with self._open(head_of("GET", "/containerLogs/bench/500000000/c")):
+            yield
+
+    @contextlib.contextmanager
+    def idle_session(self) -> Iterator[None]:
+        """A client that execs something and does nothing."""
+        with self._open(head_of("POST", "/exec/bench/echo/c", upgrade=True)):
+            yield
+
+    @contextlib.contextmanager
+    def _open(self, head: bytes) -> Iterator[None]:
         connection = Connection(self.stream_port, client_context(self.pki))
-        connection.send(head_of("GET", "/containerLogs/bench/500000000/c"))
+        connection.send(head)
         connection.read_head()
         try:
             yield

@@ -36,6 +36,12 @@ from streamkit.wire.v2_turns import Directions, Turns
 MESSAGE_SIZE = 64 * 1024
 """Data bytes per message, unless the tunnel's driver knows better."""
 
+_TURNS = 0.001
+"""Seconds. On a faster link it is both sides' turns that take time, and full speed wants windows
+that span them."""
+_SHARED_TURNS = 0.4 * _TURNS
+"""Seconds. Other channels would wait behind all that such windows let through."""
+
 _DATA = int(V2Type.DATA)
 _OF_THE_SESSION = frozenset((V2Type.HELLO, V2Type.DRAIN, V2Type.BATCH))
 
@@ -267,8 +273,14 @@ class V2Mux(ABC):
 
     def _consume(self, channel_id: int, channel: Directions, size: int) -> None:
         most = self._settings.max_window
-        if channel.receiving.consume(size, clock=self._clock, rtt=self.rtt, max_window=most):
+        if channel.receiving.consume(size, clock=self._clock, trip=self._trip, max_window=most):
             self._announce(channel_id, channel)
+
+    def _trip(self) -> float:
+        """What a window has to span, in seconds; 0 while the round trip is not known."""
+        if not 0 < self.rtt < _TURNS:
+            return self.rtt
+        return _TURNS if len(self._channels) == 1 else _SHARED_TURNS
 
     def _reconcile(self, hello: Hello, *, is_lost_open: Callable[[int], bool]) -> list[Event]:
         """Both sides' view of the living channels, made one."""

@@ -13,8 +13,9 @@ from streamkit.wire.message import Pieces
 
 OPENING_UNITS = 1
 
-_SHORTEST_TRIP = 0.001
-"""Seconds. On a faster link it is both sides' turns that take time: a window has to span them."""
+_SHORT, _LONG = 2, 4
+"""A window that is consumed in fewer trips than the first holds the sender up; one that takes more
+than the second is a queue."""
 
 _SMALL = 4 * 1024
 """Pieces up to this size are joined: an object costs more than the few bytes it may hold."""
@@ -209,6 +210,7 @@ class ReceiveStream:
     __slots__ = (
         "_announced",
         "_consumed_data",
+        "_least",
         "_mark",
         "is_abandoned",
         "is_ended",
@@ -220,10 +222,10 @@ class ReceiveStream:
         self.received = 0
         self.is_ended = False
         self.is_abandoned = False
-        self.window = window
+        self.window = self._least = window
         self._consumed_data = 0
         self._mark = (0, 0.0)
-        self._announced = self.limit
+        self._announced = OPENING_UNITS + window
 
     @property
     def consumed(self) -> int:
@@ -243,8 +245,9 @@ class ReceiveStream:
 
     @property
     def limit(self) -> int:
-        """The position up to which data is welcome."""
-        return OPENING_UNITS + self._consumed_data + self.window
+        """The position up to which data is welcome: at least that which has been announced."""
+        limit = OPENING_UNITS + self._consumed_data + self.window
+        return limit if limit > self._announced else self._announced
 
     def receive_opening(self) -> None:
         """Raises RemoteProtocolError for a second one."""
@@ -268,13 +271,14 @@ class ReceiveStream:
         self.received += 1
 
     def consume(
-        self, size: int, *, clock: Callable[[], float], rtt: float, max_window: int
+        self, size: int, *, clock: Callable[[], float], trip: Callable[[], float], max_window: int
     ) -> bool:
         """The application took that many bytes; whether the peer should hear of it now.
 
-        The window grows while a whole one is consumed in less than two round trips: then it is what
-        limits the sender. It stays as it is until a round trip is known (``rtt`` > 0). Raises
-        LocalProtocolError for more bytes than came.
+        The window is to span a ``trip``, asked for in seconds: it doubles while a whole one is
+        consumed in less than two, and is halved, down to what it began with, while one takes more
+        than four. It stays as it is while no trip is known (0). Raises LocalProtocolError for more
+        bytes than came.
         """
         unconsumed = self.unconsumed - size
         if unconsumed < 0:
@@ -283,13 +287,17 @@ class ReceiveStream:
         position, since = self._mark
         if self._consumed_data - position >= self.window:
             now = clock()
-            trip = max(rtt, _SHORTEST_TRIP) if rtt else 0.0
-            if now - since < 2 * trip and self.window < max_window:
-                self.window = min(2 * self.window, max_window)
+            self._fit(now - since, trip(), max_window)
             self._mark = (self._consumed_data, now)
         if self.is_ended and not unconsumed:
             return True
         return self.limit - self._announced >= self.window // 4
+
+    def _fit(self, seconds: float, trip: float, max_window: int) -> None:
+        if seconds < _SHORT * trip:
+            self.window = max(self.window, min(2 * self.window, max_window))
+        elif trip and seconds > _LONG * trip:
+            self.window = max(self.window // 2, self._least)
 
     def announce(self) -> tuple[int, int]:
         """Consumed position and limit, to be sent now."""

@@ -94,7 +94,7 @@ class World:
                 channel.has_lost_its_edge = True
         for side in SIDES:
             self.mux(side).detach()
-            self.mux(side).rtt = self.random.choice((0.0, 1.0, 1000.0))
+            self.mux(side).rtt = self.random.choice((0.0, 0.01, 1.0, 1000.0))
             self.mux(side).attach()
         self.is_connected = True
 
@@ -338,7 +338,8 @@ class World:
                 )
                 assert sending.sent - sending.acked <= most + 2
                 assert kept <= most + self.high_water + max(self.write_sizes)
-                assert 0 <= receiving.unconsumed <= receiving.window <= most
+                assert self.settings.window <= receiving.window <= most
+                assert 0 <= receiving.unconsumed <= most
 
     def check_agreement(self) -> None:
         """Nothing lives on one side alone, and nothing more is to be sent."""

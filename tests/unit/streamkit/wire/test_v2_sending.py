@@ -15,6 +15,7 @@ from streamkit.wire.v2_message import (
     V2Type,
     encode_batch,
 )
+from streamkit.wire.v2_sides import V2Cloud, V2Edge
 from tests.support.messages import messages_of
 from tests.unit.streamkit.wire.v2_link import (
     GET,
@@ -119,6 +120,43 @@ def test_a_reader_that_never_reads_gets_one_window() -> None:
     (channel,) = link.cloud._channels.values()
     assert channel.receiving.unconsumed == channel.receiving.window == V2Settings().window
     assert list(link.edge.channel_ids) == [1]
+
+
+class Nearby:
+    """Two sides on a link that is faster than they are."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        settings = V2Settings()
+        cloud = V2Cloud("s1", settings, lambda: self.now)
+        self.pair = Pair(cloud, V2Edge(settings, lambda: self.now))
+        cloud.rtt = 0.0003
+        self.channel_id = self.pair.opened()
+
+    def windows(self, seconds: float, *, times: int) -> list[int]:
+        """The cloud's windows, each consumed in that time."""
+        pair, found = self.pair, []
+        channel = pair.cloud._channels[self.channel_id]
+        for _ in range(times):
+            pair.edge.send_data(self.channel_id, bytes(channel.receiving.window))
+            self.now += seconds
+            pair.settle()
+            for event in pair.seen()[0]:
+                if isinstance(event, Received):
+                    pair.cloud.consumed(self.channel_id, len(event.data))
+            pair.settle()
+            found.append(channel.receiving.window)
+        return found
+
+
+def test_windows_span_the_turns_of_both_sides_where_nobody_waits_behind_them() -> None:
+    first, nearby = V2Settings().window, Nearby()
+    assert nearby.windows(0.0019, times=4) == [first, 2 * first, 4 * first, 8 * first]
+    beside = nearby.pair.opened()
+    assert nearby.windows(0.0017, times=4) == [4 * first, 2 * first, first, first]
+    assert nearby.windows(0.0007, times=2) == [2 * first, 4 * first]
+    nearby.pair.cloud.send_reset(beside, "KS3001", "the caller went away")
+    assert nearby.windows(0.0019, times=2) == [8 * first, 16 * first]
 
 
 # -- batches -------------------------------------------------------------------------------------

@@ -45,8 +45,8 @@ def received(size: int, *, window: int = 1000, ended: bool = False) -> ReceiveSt
     return stream
 
 
-def consume(stream: ReceiveStream, size: int, *, now: float = 0.0, rtt: float = 0.0) -> bool:
-    return stream.consume(size, clock=lambda: now, rtt=rtt, max_window=4 * 1000)
+def consume(stream: ReceiveStream, size: int, *, now: float = 0.0, trip: float = 0.0) -> bool:
+    return stream.consume(size, clock=lambda: now, trip=lambda: trip, max_window=4 * 1000)
 
 
 # -- the sender ----------------------------------------------------------------------------------
@@ -263,37 +263,58 @@ def test_the_peer_hears_of_a_quarter_window_and_of_the_end() -> None:
     assert stream.announce() == (7, 1006)
 
 
-@pytest.mark.parametrize(
-    ("rtt", "seconds", "windows"),
-    [
-        (0.2, 0.39, [1000, 2000, 4000, 4000]),
-        (0.2, 0.401, [1000] * 4),
-        (0.2, 60.0, [1000] * 4),
-        (0.0003, 0.0019, [1000, 2000, 4000, 4000]),
-        (0.0003, 0.0021, [1000] * 4),
-    ],
-    ids=["limited", "enough", "idle", "limited nearby", "enough nearby"],
-)
-def test_it_grows_while_a_window_takes_less_than_two_round_trips_of_a_millisecond_or_more(
-    rtt: float, seconds: float, windows: list[int]
-) -> None:
-    stream = ReceiveStream(1000)
-    stream.receive_opening()
-    now = 100.0
-    seen = []
-    for _ in range(4):
-        size = stream.window
+def windows_of(stream: ReceiveStream, seconds: list[float], *, trip: float) -> list[int]:
+    """The windows after each of the times in which a whole one is consumed."""
+    now, found = 100.0, []
+    for each in seconds:
+        size = stream.limit - stream.received
         stream.receive_data(size)
-        now += seconds
-        consume(stream, size, now=now, rtt=rtt)
-        seen.append(stream.window)
-    assert seen == windows
+        now += each
+        consume(stream, size, now=now, trip=trip)
+        stream.announce()
+        found.append(stream.window)
+    return found
 
 
-def test_it_does_not_grow_before_the_round_trip_is_known() -> None:
-    stream = ReceiveStream(1000)
-    stream.receive_opening()
-    for _ in range(4):
-        stream.receive_data(1000)
-        consume(stream, 1000, now=5.0)
-    assert stream.window == 1000
+@pytest.mark.parametrize(
+    ("seconds", "windows"),
+    [
+        (0.39, [1000, 2000, 4000, 4000]),
+        (0.401, [1000] * 4),
+        (60.0, [1000] * 4),
+    ],
+    ids=["limited", "enough", "idle"],
+)
+def test_it_grows_while_a_window_takes_less_than_two_trips(
+    seconds: float, windows: list[int]
+) -> None:
+    stream = received(0)
+    assert windows_of(stream, [seconds] * 4, trip=0.2) == windows
+
+
+def test_it_shrinks_to_what_it_was_while_a_window_takes_more_than_four_trips() -> None:
+    stream = received(0)
+    assert windows_of(stream, [0.1] * 3, trip=0.2) == [1000, 2000, 4000]
+    assert windows_of(stream, [0.79, 0.81, 0.81, 0.81], trip=0.2) == [4000, 2000, 1000, 1000]
+
+
+def test_what_was_welcome_before_it_shrank_still_is() -> None:
+    stream = received(0)
+    windows_of(stream, [0.1] * 3, trip=0.2)
+    stream.receive_data(4000)
+    for size in (1000, 1000, 1000):
+        consume(stream, size, now=1000.0, trip=0.2)
+        stream.announce()
+    announced = stream.limit
+    consume(stream, 1000, now=1000.0, trip=0.2)
+    assert stream.window == 2000
+    assert stream.limit == announced
+    stream.receive_data(announced - stream.received)
+    with pytest.raises(RemoteProtocolError, match="beyond the window"):
+        stream.receive_data(1)
+    assert [consume(stream, size, now=1001.0, trip=0.2) for size in (1000, 500)] == [False, True]
+    assert stream.announce() == (announced - 1500, announced + 500)
+
+
+def test_it_stays_as_it_is_before_a_trip_is_known() -> None:
+    assert windows_of(received(0), [0.0, 60.0, 0.0], trip=0.0) == [1000] * 3
