@@ -63,8 +63,7 @@ class V2Channel(TableChannel["V2Session[Any]"]):
         session = self._session
         if not self._has_its_id:
             return
-        session.mux.consumed(self.channel_id, size)
-        if session.mux.has_output:
+        if session.mux.consumed(self.channel_id, size):
             session.output_ready()
 
     @property
@@ -124,10 +123,11 @@ class V2Session(TableSession[M, V2Channel], Generic[M]):
         self.mux.send_reset(channel_id, error.code, str(error))
 
     def _handle(self, event: Event) -> None:
+        if type(event) is Received:  # before all others: it is by far the most frequent
+            if channel := self._channels.get(event.channel_id):
+                channel.handler.data_received(event.data)
+            return
         match event:
-            case Received(channel_id, data):
-                if channel := self._channels.get(channel_id):
-                    channel.handler.data_received(data)
             case Headed(channel_id, head):
                 if channel := self._channels.get(channel_id):
                     channel.handler.head_received(head)

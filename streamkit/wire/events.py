@@ -1,7 +1,6 @@
 """What a mux reports about its channels."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from streamkit.wire.exchange import RequestHead, ResponseHead
 
@@ -31,7 +30,8 @@ class Headed:
     head: ResponseHead
 
 
-class Received(NamedTuple):
+@dataclass(slots=True)  # one is made for each message, and frozen ones cost more than twice as much
+class Received:
     """Bytes of the peer's direction; the receiver reports them ``consumed`` when it took them."""
 
     channel_id: int

@@ -191,11 +191,15 @@ class V2Mux(ABC):
             if self.is_greeted and is_known_there:
                 self._turns.send(encode_reset(channel_id, code, sentence))
 
-    def consumed(self, channel_id: int, size: int) -> None:
-        """The application took that many bytes of the channel."""
+    def consumed(self, channel_id: int, size: int) -> bool:
+        """The application took that many bytes of the channel; whether the peer is to hear of it.
+
+        Raises LocalProtocolError for more bytes than came.
+        """
         channel = self._channels.get(channel_id)
-        if channel and not channel.receiving.is_abandoned:
-            self._consume(channel_id, channel, size)
+        if channel is None or channel.receiving.is_abandoned:
+            return False
+        return self._consume(channel_id, channel, size)
 
     def abandon(self, channel_id: int) -> None:
         """Nobody reads the channel any more: what came, and what still comes, is dropped.
@@ -271,10 +275,12 @@ class V2Mux(ABC):
             self._announce(channel_id, channel)
         return [Ended(channel_id)]
 
-    def _consume(self, channel_id: int, channel: Directions, size: int) -> None:
-        most = self._settings.max_window
-        if channel.receiving.consume(size, clock=self._clock, trip=self._trip, max_window=most):
-            self._announce(channel_id, channel)
+    def _consume(self, channel_id: int, channel: Directions, size: int) -> bool:
+        if not channel.receiving.consume(size):
+            return False
+        channel.receiving.fit(self._clock(), self._trip(), self._settings.max_window)
+        self._announce(channel_id, channel)
+        return True
 
     def _trip(self) -> float:
         """What a window has to span, in seconds; 0 while the round trip is not known."""

@@ -6,7 +6,6 @@ not consumed, so that all of it can be sent again on a new tunnel, from any posi
 """
 
 from collections import deque
-from collections.abc import Callable
 
 from streamkit.errors import LocalProtocolError, RemoteProtocolError
 from streamkit.wire.message import Pieces
@@ -91,9 +90,10 @@ class SendStream:
 
         Raises LocalProtocolError before the opening.
         """
-        self._must_be_open()
-        if data and not self.is_ended:
-            size = len(data)
+        if self.opening is None:
+            self._must_be_open()
+        size = len(data)
+        if size and not self.is_ended:
             if size > _SMALL:
                 self._unsent.append(memoryview(data))
             elif self._unsent and len(self._unsent[-1]) + size <= _SMALL:
@@ -270,30 +270,32 @@ class ReceiveStream:
         self.is_ended = True
         self.received += 1
 
-    def consume(
-        self, size: int, *, clock: Callable[[], float], trip: Callable[[], float], max_window: int
-    ) -> bool:
+    def consume(self, size: int) -> bool:
         """The application took that many bytes; whether the peer should hear of it now.
 
-        The window is to span a ``trip``, asked for in seconds: it doubles while a whole one is
-        consumed in less than two, and is halved, down to what it began with, while one takes more
-        than four. It stays as it is while no trip is known (0). Raises LocalProtocolError for more
-        bytes than came.
+        Raises LocalProtocolError for more bytes than came.
         """
-        unconsumed = self.unconsumed - size
-        if unconsumed < 0:
+        unconsumed = self.received - OPENING_UNITS - self.is_ended - self._consumed_data - size
+        if unconsumed < 0 < size:
             raise LocalProtocolError("more was consumed than had come")
         self._consumed_data += size
-        position, since = self._mark
-        if self._consumed_data - position >= self.window:
-            now = clock()
-            self._fit(now - since, trip(), max_window)
-            self._mark = (self._consumed_data, now)
         if self.is_ended and not unconsumed:
             return True
-        return self.limit - self._announced >= self.window // 4
+        limit = OPENING_UNITS + self._consumed_data + self.window
+        return limit - self._announced >= self.window // 4
 
-    def _fit(self, seconds: float, trip: float, max_window: int) -> None:
+    def fit(self, now: float, trip: float, max_window: int) -> None:
+        """Make the window span a trip; to be asked before ``announce``. Both times in seconds.
+
+        It doubles when a whole one has been consumed in less than two trips, and is halved, down to
+        what it began with, when one took more than four. It stays as it is while no trip is known
+        (0).
+        """
+        position, since = self._mark
+        if self._consumed_data - position < self.window:
+            return
+        self._mark = (self._consumed_data, now)
+        seconds = now - since
         if seconds < _SHORT * trip:
             self.window = max(self.window, min(2 * self.window, max_window))
         elif trip and seconds > _LONG * trip:

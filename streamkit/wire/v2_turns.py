@@ -42,9 +42,10 @@ class Directions:
         """The next message of a channel that has its turn, with up to ``most`` data bytes."""
         sending = self.sending
         if sending.has_data and sending.sent:
-            is_small = sending.backlog <= MAX_BATCHED
-            pieces = (self.data_header, *sending.take(most))
-            return (b"".join(pieces),) if is_small else pieces
+            pieces = sending.take(most)
+            if len(pieces) == 1 and len(pieces[0]) < MAX_BATCHED:
+                return (b"".join((self.data_header, pieces[0])),)
+            return (self.data_header, *pieces)
         if sending.sent == 0 and sending.opening is not None:
             sending.sent = OPENING_UNITS
             return (sending.opening,)
@@ -93,12 +94,14 @@ class Turns:
 
     def next_message(self) -> Pieces | None:
         """The next message, or None; small ones that follow each other leave as one batch."""
+        if not self._control and not self._row:
+            return None
         first = self._next()
         if first is None or len(first) > 1 or len(first[0]) > MAX_BATCHED or not self:
             return first
         batch, size = [first[0]], len(first[0])
         while size < MAX_BATCH and self._is_next_small() and (more := self._next()) is not None:
-            # In several pieces only where a channel that is gone stood before it in the row.
+            # In several pieces where it has been written in several, or was not next in the row.
             batch.append(more[0] if len(more) == 1 else b"".join(more))
             size += len(batch[-1])
         return first if len(batch) == 1 else (encode_batch(batch),)

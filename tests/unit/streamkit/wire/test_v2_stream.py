@@ -46,7 +46,10 @@ def received(size: int, *, window: int = 1000, ended: bool = False) -> ReceiveSt
 
 
 def consume(stream: ReceiveStream, size: int, *, now: float = 0.0, trip: float = 0.0) -> bool:
-    return stream.consume(size, clock=lambda: now, trip=lambda: trip, max_window=4 * 1000)
+    is_due = stream.consume(size)
+    if is_due:
+        stream.fit(now, trip, 4 * 1000)
+    return is_due
 
 
 # -- the sender ----------------------------------------------------------------------------------
