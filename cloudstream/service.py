@@ -166,7 +166,7 @@ class CloudService:
         (context,) = self._certificates.keep(
             replicas_end(config, lambda context: dialler.use(context))
         )
-        dialler = ReplicaDialler(context, own_identity(config.stream_tls))
+        dialler = ReplicaDialler(context, lambda: own_identity(config.stream_tls))
         return Replicas(
             dialler,
             static=[split_address(each) for each in config.settings.replicas.addresses],

@@ -7,6 +7,7 @@ passes the request on. Everything else of request and answer passes as it is.
 """
 
 import asyncio
+import contextlib
 import os
 import ssl
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ import aiofastnet
 
 from cloudstream.replicas.messages import LEAVING, NODE_HEADER, NOT_HERE_HEADER, NodeNotHere
 from streamkit.errors import (
+    CertError,
     IncompleteAnswer,
     RemoteProtocolError,
     ReplicaUnreachable,
@@ -39,16 +41,22 @@ _CLOSE = 2.0
 
 
 class ReplicaDialler:
-    """Connects to replicas: whoever shows a certificate with the same ``identity`` as ours."""
+    """Connects to replicas: whoever shows a certificate with the same identity as ours.
 
-    def __init__(self, context: ssl.SSLContext, identity: Identity) -> None:
+    ``own_identity`` reads ours, and raises CertError where it can't be read.
+    """
+
+    def __init__(self, context: ssl.SSLContext, own_identity: Callable[[], Identity]) -> None:
         self._context = context
-        self._identity = identity
+        self._own_identity = own_identity
+        self._identity = own_identity()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def use(self, context: ssl.SSLContext) -> None:
-        """Connect with this context from now on; its certificate has to have the same identity."""
+        """Connect with this context from now on, and be whom its certificate names."""
         self._context = context
+        with contextlib.suppress(CertError):  # another change of the files, which will be seen
+            self._identity = self._own_identity()
 
     def is_replica(self, peercert: Mapping[str, object] | None) -> bool:
         """Whether a verified certificate is a replica's. A name that is empty is nobody's."""

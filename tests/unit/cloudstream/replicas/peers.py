@@ -18,7 +18,7 @@ NOT_HERE = b"HTTP/1.1 503 Not Here\r\nCloudstream-Not-Here: %s\r\nContent-Length
 
 def dialler_of(files: TlsFiles) -> ReplicaDialler:
     """As the service with that stream certificate makes it."""
-    return ReplicaDialler(replica_client_context(files), own_identity(files))
+    return ReplicaDialler(replica_client_context(files), lambda: own_identity(files))
 
 
 @dataclass

@@ -8,7 +8,7 @@ import pytest
 from cloudstream.replicas.exchange import Address, ReplicaDialler, ReplicaSession
 from cloudstream.replicas.messages import NodeNotHere
 from cloudstream.replicas.replicas import Published, Replicas
-from streamkit.errors import ReplicaUnreachable
+from streamkit.errors import CertMissing, ReplicaUnreachable
 from streamkit.pki.contexts import Identity
 
 IDENTITY = Identity("cloudstream-stream", ("cloudstream",))
@@ -22,7 +22,7 @@ class World:
         self.record: dict[int, str] = {10351: A[0], 10352: B[0], 10353: C[0]}
         self.published: dict[str, Published] = {}
         self.replicas = Replicas(
-            ReplicaDialler(ssl.create_default_context(), identity),
+            ReplicaDialler(ssl.create_default_context(), lambda: identity),
             static=static,
             stream_port=10003,
             record=lambda: self.record,
@@ -120,3 +120,21 @@ def test_no_name_at_all_is_nobodys() -> None:
     replicas = World(identity=Identity("", ())).replicas
     assert not replicas.is_replica(None)
     assert not replicas.is_replica(certificate("", ""))
+
+
+def test_a_new_certificate_may_name_somebody_else() -> None:
+    names: list[Identity | None] = [IDENTITY, Identity("new", ("cloudstream",)), None]
+
+    def own_identity() -> Identity:
+        if (identity := names.pop(0)) is None:
+            raise CertMissing("the file is gone")
+        return identity
+
+    dialler = ReplicaDialler(ssl.create_default_context(), own_identity)
+    for _ in range(2):
+        dialler.use(ssl.create_default_context())
+        accepted = [
+            dialler.is_replica(certificate(name, "cloudstream"))
+            for name in (IDENTITY.common_name, "new")
+        ]
+        assert accepted == [False, True]
