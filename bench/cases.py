@@ -57,7 +57,7 @@ def all_cases(bench: Bench) -> Iterator[Figure]:
 
 def _both_sides(bench: Bench, context: ssl.SSLContext) -> Iterator[Figure]:
     """What both paths are asked for, in turns: the machine's moods then meet both."""
-    sides = (
+    sides: tuple[_Side, ...] = (
         _Side("relay", bench.relay_port, {"relay": bench.relay}),
         _Side("ours", bench.stream_port, {"cloud": bench.cloud, "edge": bench.edge}),
     )

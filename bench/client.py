@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import cast
 
+import aiofastnet
 import uvloop
 
 READ = 256 * 1024
@@ -163,8 +164,8 @@ def echo_sessions(port: int, context: ssl.SSLContext, sessions: int, rounds: int
         budget = [1 << 60]
         began = time.perf_counter()
         for _ in range(sessions):
-            await loop.create_connection(
-                lambda: _EchoClient(done, budget, 64), "127.0.0.1", port, ssl=context
+            await aiofastnet.create_connection(
+                loop, lambda: _EchoClient(done, budget, 64), "127.0.0.1", port, ssl=context
             )
         began, budget[0] = time.perf_counter(), rounds
         async with asyncio.timeout(120):

@@ -8,6 +8,7 @@ is closed first.
 import asyncio
 import contextlib
 import socket
+from collections import deque
 from collections.abc import AsyncGenerator
 from typing import Self
 
@@ -23,7 +24,11 @@ MAX_HEAD = 1 << 20
 """Bytes of a response head, as much as a kubelet takes for a request's."""
 
 READ_SIZE = 1 << 16
-"""Bytes of one read, the largest piece that is ever held here."""
+"""Bytes of one read."""
+
+MOST_AHEAD = 8 * 1024 * 1024
+"""Bytes of output that are taken in where input is to go ahead of them: more than the kernel holds
+for a server that sends (``tcp_wmem``, 4 MiB)."""
 
 
 class BackendConnection:
@@ -31,8 +36,9 @@ class BackendConnection:
 
     Use: ``dial``, ``send_head``, perhaps ``send_body`` and ``end_body``, ``response_head``, then
     either ``body`` or, after a 101, ``read``, ``write`` and ``write_eof``. The two directions are
-    independent of each other; each is for one task at a time. Nothing is read ahead, so a reader
-    that pauses stops the server. Cancelling any wait is safe if ``close`` follows.
+    independent of each other; each is for one task at a time. Nothing is read ahead except by
+    ``secure_output``, so a reader that pauses stops the server. Cancelling any wait is safe if
+    ``close`` follows.
 
     Up to and including ``response_head`` a failure is a ``StreamingDialFailed`` whose sentence is
     what Go's HTTP client says; later ones are an ``IncompleteAnswer``.
@@ -44,6 +50,8 @@ class BackendConnection:
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
         self._unread = b""
         self._drained = asyncio.Event()
+        self._ahead: deque[bytes] = deque()
+        self._ahead_error: OSError | None = None
 
     @classmethod
     async def dial(cls, address: str, port: int, *, deadline: float) -> Self:
@@ -149,7 +157,11 @@ class BackendConnection:
         if self._unread:
             data, self._unread = self._unread, b""
             return data
+        if self._ahead:
+            return self._ahead.popleft()
         try:
+            if self._ahead_error:
+                raise self._ahead_error
             return await self._receive()
         except OSError as error:
             raise IncompleteAnswer(
@@ -165,10 +177,16 @@ class BackendConnection:
         """Wait until a read waits, which may be over again when this returns."""
         await self._drained.wait()
 
-    @property
-    def would_lose_output(self) -> bool:
-        """Whether a write now would cost what has not been read: the server has closed already."""
-        return not self.is_drained and has_closed(self._socket)
+    def secure_output(self) -> bool:
+        """See to it that a write costs none of what has not been read; False where it would.
+
+        It would where the server has closed already. One that closes before it has read what is
+        written has its kernel drop all that has not come over: so that is taken in first.
+        """
+        if self.is_drained:
+            return True
+        self._read_ahead()
+        return not has_closed(self._socket)
 
     async def write(self, data: bytes) -> None:
         """Send raw bytes; waits for as long as the server does not read."""
@@ -192,6 +210,17 @@ class BackendConnection:
     def close(self) -> None:
         """Drop the connection at once, both ways. Idempotent."""
         self._socket.close()
+
+    def _read_ahead(self) -> None:
+        size = sum(map(len, self._ahead))
+        try:
+            while size < MOST_AHEAD and (data := self._socket.recv(READ_SIZE)):
+                self._ahead.append(data)
+                size += len(data)
+        except BlockingIOError:
+            return
+        except OSError as error:  # the kernel tells it once
+            self._ahead_error = error
 
     async def _receive(self) -> bytes:
         self._drained.set()  # nobody sees it unless the next call has to wait

@@ -104,7 +104,7 @@ class _ToBackend:
                     continue
                 if not is_writing:
                     await self._writing.acquire()
-                if self._connection.would_lose_output:
+                if not self._connection.secure_output():
                     return
                 self._is_waiting = True
                 await self._connection.write(others)

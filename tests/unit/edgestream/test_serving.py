@@ -6,7 +6,7 @@ import pytest
 
 from edgestream.kubelet.exchange import Exchange
 from edgestream.serving import ChannelServer
-from streamkit.errors import LocalProtocolError, LogUnavailable, TunnelClosed
+from streamkit.errors import LogUnavailable, TunnelClosed
 from streamkit.wire.exchange import ResponseHead
 from tests.support.edge import ScriptedKubelet, until
 from tests.unit.edgestream.channels import REMOVE, CloudSide
@@ -138,5 +138,6 @@ async def test_shutting_down_ends_the_handlers_and_says_so() -> None:
 
 async def test_nothing_is_accepted_before_it_runs() -> None:
     server = ChannelServer(ScriptedKubelet(lambda exchange: asyncio.sleep(0)), max_channels=1)
-    with pytest.raises(LocalProtocolError):
-        CloudSide(server.accept).open()
+    cloud = CloudSide(server.accept)
+    channel_id = cloud.open()
+    assert cloud.receive() == [(channel_id, REMOVE, b"")]

@@ -1,10 +1,12 @@
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 
 import pytest
 
-from edgestream.kubelet.backend_connection import BackendConnection
+from edgestream.kubelet.backend_connection import MOST_AHEAD, READ_SIZE, BackendConnection
 from streamkit.errors import BadRequest, IncompleteAnswer, StreamingDialFailed
 from streamkit.wire.exchange import RequestHead, ResponseHead
 from tests.support.http_server import SWITCHED, Peer, Script, free_port, scripted_server
@@ -284,3 +286,66 @@ async def test_a_reset_after_the_101_is_no_end() -> None:
         await connection.write(b"go")
         with pytest.raises(IncompleteAnswer, match="connection reset by peer"):
             await connection.read()
+
+
+def filled(server: socket.socket) -> int:
+    """How many bytes the kernel takes of a server whose client reads nothing."""
+    server.setblocking(False)
+    sent = 0
+    with suppress(BlockingIOError):
+        while True:
+            sent += server.send(bytes(READ_SIZE))
+    return sent
+
+
+async def connected() -> tuple[BackendConnection, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        connection = await BackendConnection.dial(*listener.getsockname(), deadline=LIMIT)
+        return connection, listener.accept()[0]
+
+
+async def test_a_reset_is_told_behind_the_output_that_was_taken_in() -> None:
+    connection, server = await connected()
+    async with asyncio.timeout(LIMIT):
+        with closing(connection):
+            server.send(b"output")
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            server.close()
+            connection.secure_output()
+            assert await connection.read() == b"output"
+            for _ in range(2):
+                with pytest.raises(IncompleteAnswer, match="reset by peer"):
+                    await connection.read()
+
+
+async def test_what_is_taken_in_has_a_bound() -> None:
+    connection, server = await connected()
+    sent = 0
+    with closing(connection), server:
+        for _ in range(20):
+            sent += filled(server)
+            assert connection.secure_output()
+        assert MOST_AHEAD < sent < 4 * MOST_AHEAD
+        assert not filled(server)
+        server.close()
+        assert not connection.secure_output()
+
+
+async def test_a_server_that_closes_with_input_unread_costs_no_output() -> None:
+    connection, server = await connected()
+    received = 0
+
+    async def read_on() -> None:
+        nonlocal received
+        while data := await connection.read():
+            received += len(data)
+
+    async with asyncio.timeout(LIMIT):
+        with closing(connection):
+            sent = filled(server)
+            assert connection.secure_output()
+            await connection.write(b"input")
+            server.close()
+            with pytest.raises(IncompleteAnswer, match="reset by peer"):
+                await read_on()
+    assert received == sent
