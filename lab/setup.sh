@@ -55,13 +55,9 @@ install_python() {
         fail "$PYTHON is older than Python 3.11; name another one with PYTHON=..."
     # What an interrupted pip leaves behind, the next one can't read.
     [[ ! -e $UNFINISHED ]] || rm -rf .venv
-    if [[ ! -x .venv/bin/python ]]; then
-        say "making .venv"
-        mkdir -p .venv
-        touch "$UNFINISHED"
-        "$PYTHON" -m venv .venv
-    fi
+    mkdir -p .venv
     touch "$UNFINISHED"
+    [[ -x .venv/bin/python ]] || { say "making .venv"; "$PYTHON" -m venv .venv; }
     say "installing the locked requirements"
     local pip=(.venv/bin/python -m pip --disable-pip-version-check install --quiet)
     "${pip[@]}" --no-compile --require-hashes -r requirements.lock

@@ -48,9 +48,8 @@ class BackendConnection:
         self._socket = sock
         self._peer = peer
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
-        self._unread = b""
         self._drained = asyncio.Event()
-        self._ahead: deque[bytes] = deque()
+        self._ahead: deque[bytes] = deque()  # what has been received and not been read
         self._ahead_error: OSError | None = None
 
     @classmethod
@@ -132,7 +131,8 @@ class BackendConnection:
             elif isinstance(event, h11.InformationalResponse | h11.Response) and (
                 event.status_code >= 200 or event.status_code == 101
             ):
-                self._unread = self._http.trailing_data[0] if event.status_code == 101 else b""
+                if event.status_code == 101 and (behind := self._http.trailing_data[0]):
+                    self._ahead.append(behind)
                 phrase = event.reason.decode("latin-1")
                 return ResponseHead(event.status_code, text_headers(event), phrase)
             elif not isinstance(event, h11.InformationalResponse):
@@ -154,9 +154,6 @@ class BackendConnection:
 
     async def read(self) -> bytes:
         """The next raw bytes, 64 KiB at most; empty at the server's end."""
-        if self._unread:
-            data, self._unread = self._unread, b""
-            return data
         if self._ahead:
             return self._ahead.popleft()
         try:

@@ -106,7 +106,7 @@ class TableSession(Session, Generic[M, C]):
             del self._channels[channel.channel_id]
             self.paused.discard(channel)
 
-    def take(self, event: Event) -> None:
+    def _take(self, event: Event) -> None:
         """Pass one event on. A handler's bug costs its own channel, not the tunnel of all."""
         try:
             self._handle(event)

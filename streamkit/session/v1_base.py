@@ -61,7 +61,7 @@ class V1Session(TableSession[M, V1Channel[Any]], Generic[M]):
 
     def message_received(self, payload: bytes) -> None:
         for event in self.mux.receive(payload):
-            self.take(event)
+            self._take(event)
         self.output_ready()
 
     def _handle(self, event: Event) -> None:

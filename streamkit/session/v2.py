@@ -105,7 +105,7 @@ class V2Session(TableSession[M, V2Channel], Generic[M]):
 
     def message_received(self, payload: bytes) -> None:
         for event in self.mux.receive(payload):
-            self.take(event)
+            self._take(event)
         if self.mux.has_output:
             self.output_ready()
 

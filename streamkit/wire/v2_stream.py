@@ -90,8 +90,7 @@ class SendStream:
 
         Raises LocalProtocolError before the opening.
         """
-        if self.opening is None:
-            self._must_be_open()
+        self._must_be_open()
         size = len(data)
         if size and not self.is_ended:
             if size > _SMALL:
@@ -275,14 +274,13 @@ class ReceiveStream:
 
         Raises LocalProtocolError for more bytes than came.
         """
-        unconsumed = self.received - OPENING_UNITS - self.is_ended - self._consumed_data - size
-        if unconsumed < 0 < size:
+        unconsumed = self.unconsumed - size
+        if unconsumed < 0:
             raise LocalProtocolError("more was consumed than had come")
         self._consumed_data += size
         if self.is_ended and not unconsumed:
             return True
-        limit = OPENING_UNITS + self._consumed_data + self.window
-        return limit - self._announced >= self.window // 4
+        return self.limit - self._announced >= self.window // 4
 
     def fit(self, now: float, trip: float, max_window: int) -> None:
         """Make the window span a trip; to be asked before ``announce``. Both times in seconds.

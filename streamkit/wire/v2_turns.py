@@ -94,7 +94,7 @@ class Turns:
 
     def next_message(self) -> Pieces | None:
         """The next message, or None; small ones that follow each other leave as one batch."""
-        if not self._control and not self._row:
+        if not self:
             return None
         first = self._next()
         if first is None or len(first) > 1 or len(first[0]) > MAX_BATCHED or not self:
